@@ -1,0 +1,31 @@
+"""flaxbert: BERT in JAX, fine-tuned well, and a laboratory for what fine-tuning does to it.
+
+    import flaxbert
+    result = flaxbert.finetune(task="mrpc", data_dir="data/glue/MRPC", model="bert-base-uncased")
+    predict = flaxbert.load(result["run"])
+    predict([("He left.", "He went away.")])
+
+Names and defaults of `finetune` are those of the command line's flags.
+"""
+
+from typing import Any
+
+__version__ = "0.1.0"
+__all__ = ["finetune", "load"]
+
+
+def finetune(**settings: Any) -> dict[str, Any]:
+    """Fine-tunes one run; see `flaxbert.train.finetune` for what comes back.
+
+    Args:
+      **settings: fields of `flaxbert.config.Config`, in other words the flags of `flaxbert finetune`.
+    """
+    from flaxbert import train
+    from flaxbert.config import Config
+    return train.finetune(Config.make(**settings))
+
+
+def load(path: str, checkpoint: str = "best") -> Any:
+    """A predictor from a run, an exported folder or a fine-tuned hub model: `flaxbert.predict.Predictor`."""
+    from flaxbert import predict
+    return predict.load(path, checkpoint)

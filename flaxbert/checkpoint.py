@@ -1,0 +1,113 @@
+"""Orbax checkpoints of a run: save, resume, reuse.
+
+`checkpoints/last/STEP` holds the whole state (items `params` and `training`), `checkpoints/best/STEP` the
+parameters of the best evaluation. Both hold one unreplicated model as plain arrays, whatever
+placement trained it. Two of each are kept, so that a damaged one has one before it.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from orbax.checkpoint import v1 as ocp
+
+from flaxbert import trees
+from flaxbert.errors import InputError, note, one_of
+from flaxbert.steps import TrainState
+
+WHICH = ("best", "last")
+
+
+class Checkpoints:
+    """The two series of checkpoints of one run. All processes of a pod call every method."""
+
+    def __init__(self, run: Path):
+        keep = ocp.training.preservation_policies.LatestN(2)
+        self._series = {which: ocp.training.Checkpointer(run / "checkpoints" / which, preservation_policy=keep,
+                                                         cleanup_tmp_directories=True) for which in WHICH}
+
+    def save(self, state: TrainState, about: dict[str, Any]) -> None:
+        """Saves the whole state (host arrays) in the background; `about` is JSON."""
+        training = {"step": state.step, "opt_state": state.opt_state, "key": state.key}
+        self._save("last", int(state.step), {"params": state.params, "training": training}, about)
+
+    def save_best(self, step: int, params: Any, about: dict[str, Any]) -> None:
+        """Saves the parameters (host arrays) as the best so far, likewise."""
+        self._save("best", step, {"params": params}, about)
+
+    def _save(self, which: str, step: int, items: dict[str, Any], about: dict[str, Any]) -> None:
+        series = self._series[which]
+        if step not in {c.step for c in series.checkpoints}:
+            series.save_checkpointables_async(step, items, force=True, custom_metadata=about)
+
+    def restore(self, template: TrainState) -> tuple[TrainState, dict[str, Any]] | None:
+        """The newest whole state that can be read, and what was saved about it; None where there is none.
+
+        Args:
+          template: a state of the same structure; gives shapes and types.
+        """
+        series = self._series["last"]
+        want = {"params": template.params,
+                "training": {"step": template.step, "opt_state": template.opt_state, "key": template.key}}
+        for step, items, about in _readable(series, want):
+            problems = trees.mismatches(items["params"], template.params)
+            if problems:
+                raise InputError(f"{series.directory}/{step}: another model: {'; '.join(problems[:4])}")
+            self._forget_after(step)
+            return TrainState(items["training"]["step"], items["params"], items["training"]["opt_state"],
+                              items["training"]["key"]), about
+        return None
+
+    def _forget_after(self, step: int) -> None:
+        """Deletes what was saved past `step`: the resumed run makes it anew."""
+        for series in self._series.values():
+            for checkpoint in list(series.checkpoints):
+                if checkpoint.step > step:
+                    series.delete(checkpoint.step)
+
+    def close(self) -> None:
+        """Waits until everything is on disk."""
+        for series in self._series.values():
+            series.close()
+
+
+def _readable(series: ocp.training.Checkpointer, want: dict[str, Any]) -> Iterator[tuple[int, Any, dict]]:
+    """(step, items, about) from the newest on; one that cannot be read is named and passed over."""
+    for step in sorted((c.step for c in series.checkpoints), reverse=True):
+        try:
+            items = series.load_checkpointables(step, want)
+            about = series.checkpointables_metadata(step).custom_metadata or {}
+        except Exception as error:  # Orbax and TensorStore raise many kinds for damaged files
+            reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+            note(f"{series.directory}/{step}: damaged ({reason[:120]}); falling back to the one before")
+            continue
+        yield step, items, about
+
+
+def load_params(run: str | Path, which: str = "best") -> tuple[dict, dict[str, Any]]:
+    """Parameters of a run as numpy arrays, and what was saved about them.
+
+    Args:
+      run: the run's directory.
+      which: best, or last; a run that has no readable best gives its last, and says so.
+
+    Raises:
+      InputError: no readable checkpoint.
+    """
+    run = Path(run)
+    one_of(which, WHICH, "--checkpoint")
+    for name in ("best", "last") if which == "best" else ("last",):
+        folder = run / "checkpoints" / name
+        if not folder.is_dir():
+            continue
+        with ocp.training.Checkpointer(folder) as series:
+            for _, items, about in _readable(series, {"params": None}):
+                if name != which:
+                    note(f"{run}: no readable best checkpoint; taking the last")
+                return _as_dict(items["params"]), about
+    raise InputError(f"{run}/checkpoints: no readable checkpoint; finish the run or train it with --resume")
+
+
+def _as_dict(tree: Any) -> dict:
+    return trees.unflatten({name: np.asarray(leaf) for name, leaf in trees.flatten(tree).items()})

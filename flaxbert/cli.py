@@ -1,0 +1,199 @@
+"""The command line: `flaxbert COMMAND --flag=value ...`, made of absl flags.
+
+The flags of `finetune` are the fields of `Config`; those of the other commands are the arguments of the
+function that does the work.
+"""
+
+import dataclasses
+import json
+import sys
+import textwrap
+from collections.abc import Callable
+from typing import Any
+
+from absl import flags, logging
+
+from flaxbert.config import Config
+from flaxbert.errors import InputError, RunFailed, note
+
+# Groups of `finetune --help`, in this order.
+GROUPS = {"task": "Task and data", "model": "Model", "strategy": "Strategy", "optimizer": "Optimizer",
+          "batch": "Length and batch", "devices": "Devices", "run": "The run"}
+
+
+def _finetune(settings: dict[str, Any]) -> None:
+    from flaxbert import train
+    result = train.finetune(Config.make(**settings))
+    run, main = result["run"], result["main_metric"]
+    scores = {split: values for split, values in result["best"].items() if split != "train"}
+    for split, values in scores.items():
+        shown = ", ".join(f"{name} {value:.4f}" for name, value in values.items())
+        print(f"{split}: {shown}")
+    if result["status"] == "interrupted":
+        print(f"interrupted; go on with --resume --output_dir={run}")
+    elif scores:
+        print(f"best step {result['best_step']} by dev {main}; {result['examples_per_second']} examples/s")
+    print(f"run: {run}\npicture: {run}/learning_curve.png")
+
+
+def _evaluate(settings: dict[str, Any]) -> None:
+    from flaxbert.predict import evaluate
+    print(json.dumps(evaluate(**settings)))
+
+
+def _predict(settings: dict[str, Any]) -> None:
+    from flaxbert.predict import predict
+    count = predict(**settings)
+    note(f"{count} rows")
+
+
+def _export(settings: dict[str, Any]) -> None:
+    from flaxbert.export import export
+    export(**settings)
+    print(f"{settings['to']}: written; transformers and flaxbert load it")
+
+
+def _tasks(settings: dict[str, Any]) -> None:
+    from flaxbert.tasks import describe
+    print(describe())
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """One command: what it does, in a line, and its flags as (name, default, help)."""
+
+    work: Callable[[dict[str, Any]], None]
+    about: str
+    flags: tuple[tuple[str, Any, str], ...] = ()
+    needed: tuple[str, ...] = ()
+
+
+_RUN = ("run", "", "A run's folder (or an exported one, to predict with).")
+_CHECKPOINT = ("checkpoint", "best", "best or last.")
+
+COMMANDS: dict[str, Command] = {
+    "finetune": Command(_finetune, "Fine-tune a pre-trained BERT on a task."),
+    "evaluate": Command(_evaluate, "Score a run on a split or a file; prints one JSON line.", (
+        _RUN, ("split", "dev", "train, dev, dev_mismatched or test."), _CHECKPOINT,
+        ("output", "", "File for the same JSON."), ("data_dir", "", "Where the task's files are now."),
+        ("file", "", "Score this file, laid out as the task's, in place of a split.")), ("run",)),
+    "predict": Command(_predict, "Predict labels for a file of texts.", (
+        _RUN, ("input", "-", "TSV, CSV or JSONL with texts; - is standard input."),
+        ("output", "-", "JSONL, or TSV by its ending; - is standard output."), _CHECKPOINT), ("run",)),
+    "export": Command(_export, "Write a run as a Hugging Face folder, which PyTorch loads.", (
+        _RUN, ("to", "", "The folder to write."), _CHECKPOINT), ("run", "to")),
+    "tasks": Command(_tasks, "List the tasks with their metrics and file layouts."),
+}
+
+
+def _overview() -> str:
+    rows = "\n".join(f"  {name:10} {command.about}" for name, command in COMMANDS.items())
+    return ("flaxbert: BERT in JAX, fine-tuned well.\n\nUsage: flaxbert COMMAND [--flag=value ...]\n\n"
+            f"{rows}\n\nflaxbert COMMAND --help lists the flags of a command.")
+
+
+def _define(name: str, default: Any, kind: Any, text: str, values: flags.FlagValues) -> None:
+    """One absl flag of the type that a field's annotation or default tells."""
+    kind = str(getattr(kind, "__name__", kind))
+    if kind.startswith("tuple"):
+        items = flags.FLAGS if values is None else values
+        flags.DEFINE_list(name, ",".join(map(str, default)), text, flag_values=items)
+        return
+    define = {"bool": flags.DEFINE_bool, "int": flags.DEFINE_integer, "float": flags.DEFINE_float,
+              "float | None": flags.DEFINE_float, "str": flags.DEFINE_string}[kind]
+    define(name, default, text, flag_values=values)
+
+
+def _flags_of(name: str) -> tuple[flags.FlagValues, dict[str, list[tuple[str, Any, str]]]]:
+    """The absl flags of a command, and (name, default, help) of each by group."""
+    values = flags.FlagValues()
+    grouped: dict[str, list[tuple[str, Any, str]]] = {}
+    if name == "finetune":
+        for f in dataclasses.fields(Config):
+            choices = f.metadata["choices"]
+            text = f.metadata["help"] + (f" One of: {', '.join(choices)}." if choices else "")
+            _define(f.name, f.default, f.type, text, values)
+            grouped.setdefault(GROUPS[f.metadata["group"]], []).append((f.name, f.default, text))
+    for flag, default, text in COMMANDS[name].flags:
+        _define(flag, default, type(default), text, values)
+        grouped.setdefault("Flags", []).append((flag, default, text))
+    flags.DEFINE_multi_string("flagfile", [], "Read flags from this file.", flag_values=values)
+    return values, grouped
+
+
+def _help(name: str, grouped: dict[str, list[tuple[str, Any, str]]]) -> str:
+    lines = [f"flaxbert {name}: {COMMANDS[name].about}"]
+    for title, rows in grouped.items():
+        lines += ["", f"{title}:"]
+        for flag, default, text in rows:
+            shown = "" if default in ("", (), None) else f" [{default}]"
+            lines += textwrap.wrap(f"--{flag}: {text}{shown}", 100, initial_indent="  ",
+                                   subsequent_indent="      ")
+    if name == "finetune":
+        lines += ["", "--flagfile=FILE reads flags from a file, one a line."]
+    return "\n".join(lines)
+
+
+def _parse(name: str, arguments: list[str]) -> dict[str, Any] | None:
+    """The settings that were given; None where help was printed.
+
+    Raises:
+      InputError: an unknown flag or a value of the wrong type.
+    """
+    values, grouped = _flags_of(name)
+    if any(a in ("--help", "-help", "-h", "--helpfull") for a in arguments):
+        print(_help(name, grouped))
+        return None
+    try:
+        rest = values([name, *arguments], known_only=False)[1:]
+    except flags.Error as error:
+        raise InputError(f"{error} (flaxbert {name} --help lists the flags)".replace("\n", " ")) from None
+    if rest:
+        raise InputError(f"{rest[0]}: not a flag; write --flag=value (flaxbert {name} --help lists them)")
+    known = {flag for rows in grouped.values() for flag, _, _ in rows}
+    given = {flag: values[flag].value for flag in known if values[flag].present}
+    for flag, _, text in COMMANDS[name].flags:
+        if flag in COMMANDS[name].needed and not given.get(flag):
+            raise InputError(f"--{flag} is needed: {text}")
+    return {flag: _converted(flag, value) for flag, value in given.items()}
+
+
+def _converted(flag: str, value: Any) -> Any:
+    if not isinstance(value, list):
+        return value
+    if flag != "class_weights":
+        return tuple(value)
+    try:
+        return tuple(float(item) for item in value)
+    except ValueError:
+        raise InputError(f"--{flag}={','.join(value)}: numbers separated by commas are needed") from None
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs one command and exits: 0, 2 after bad input, 1 after a run that failed."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if not arguments or arguments[0] in ("--help", "-h", "-help", "help"):
+        print(_overview())
+        sys.exit(0 if arguments else 2)
+    name = arguments.pop(0)
+    logging.use_absl_handler()
+    logging.set_verbosity(logging.WARNING)
+    try:
+        if name == "--version":
+            from flaxbert import __version__
+            print(__version__)
+            return
+        if name not in COMMANDS:
+            raise InputError(f"{name}: no such command; valid: {', '.join(COMMANDS)}")
+        settings = _parse(name, arguments)
+        if settings is not None:
+            COMMANDS[name].work(settings)
+    except InputError as error:
+        note(" ".join(str(error).split()))
+        sys.exit(2)
+    except RunFailed as error:
+        note(str(error))
+        sys.exit(1)
+    except KeyboardInterrupt:
+        note("interrupted")
+        sys.exit(130)

@@ -1,0 +1,179 @@
+"""Every setting of a fine-tuning run, its default and its help text; the flags are made from these fields.
+
+A `Config` is frozen: a run is a pure function of it. Values that depend on a table of another file
+(task, optimizer, strategy) are checked where that table lives.
+"""
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from flaxbert.errors import InputError, one_of
+
+
+def setting(default: Any, group: str, text: str, choices: tuple[str, ...] | None = None,
+            resumable: bool = False) -> Any:
+    """A field of `Config`: default, help group, help text, closed list of values.
+
+    `resumable` marks placement, logging and saving: a run may be resumed with another value.
+    """
+    return field(default=default, metadata={"group": group, "help": text, "choices": choices,
+                                            "resumable": resumable})
+
+
+# The groups of settings that the papers used. Single flags override a recipe. facts: BERT reference code;
+# Mosbach 2021 (2006.04884) and its published code; Zhang 2021 (2006.05987); Hugging Face Trainer's defaults.
+RECIPES: dict[str, dict[str, Any]] = {
+    "devlin": dict(optimizer="adamw", bias_correction=False, epsilon=1e-6, epsilon_before_correction=True,
+                   decay_updated_weights=False, weight_decay=0.01, warmup=0.1, schedule="google",
+                   batch_size=32, epochs=3.0),
+    "mosbach": dict(optimizer="adamw", bias_correction=True, epsilon=1e-6, epsilon_before_correction=True,
+                    decay_updated_weights=True, weight_decay=0.01, warmup=0.1, schedule="linear",
+                    batch_size=16, epochs=20.0, learning_rate=2e-5),
+    "zhang": dict(optimizer="adamw", bias_correction=True, epsilon=1e-8, epsilon_before_correction=True,
+                  decay_updated_weights=True, weight_decay=0.0, warmup=0.1, schedule="linear",
+                  batch_size=32, epochs=3.0, learning_rate=2e-5),
+    "hf": dict(optimizer="adamw", bias_correction=True, epsilon=1e-8, epsilon_before_correction=False,
+               decay_updated_weights=False, weight_decay=0.0, warmup=0.0, schedule="linear"),
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """All settings of one run. `Config.make` builds it from a recipe and the settings that were given."""
+
+    # --- task and data
+    task: str = setting("toy_pair", "task", "Which task; `flaxbert tasks` lists them.")
+    data_dir: str = setting("", "task", "Folder with the task's official files. Empty: bundled task, or the hub.")
+    train_file: str = setting("", "task", "Training file, in place of the task's own name for it.")
+    dev_file: str = setting("", "task", "Development file, likewise.")
+    test_file: str = setting("", "task", "Test file, likewise.")
+    hub_dataset: str = setting("", "task", "Dataset name or folder for datasets.load_dataset, in place of the "
+                               "task's own.")
+    text_columns: tuple[str, ...] = setting((), "task", "custom: the column, or the two columns, with the text.")
+    label_column: str = setting("", "task", "custom: the column with the label, number or list of labels.")
+    label_type: str = setting("classification", "task", "custom: what the label column holds.",
+                              ("classification", "multi_label", "regression"))
+    class_weights: tuple[float, ...] = setting((), "task", "Weight of each class in the loss, in label order.")
+    max_train_examples: int = setting(0, "task", "Use the first so many training examples; 0: all.")
+    max_eval_examples: int = setting(0, "task", "Use the first so many examples of each other split; 0: all.")
+    skip_bad_rows: bool = setting(False, "task", "Skip and count rows that cannot be read, in place of stopping.")
+    max_length: int = setting(128, "task", "Longest sequence in tokens, special tokens included.")
+
+    # --- model
+    model: str = setting("bundled", "model", "Hub name, Hugging Face folder, one of our runs, or `bundled`.")
+    random_init: bool = setting(False, "model", "Random weights in the shape of --model.")
+    dtype: str = setting("auto", "model", "Arithmetic of the encoder; auto: bfloat16 on TPU and GPU, else "
+                         "float32. Parameters are always float32.", ("auto", "float32", "bfloat16"))
+    remat: bool = setting(False, "model", "Recompute each layer in the backward pass: less memory, more time.")
+    dropout: float | None = setting(None, "model", "Dropout rate at every site; default: the model's own.")
+
+    # --- strategy
+    strategy: str = setting("full", "strategy", "What trains: full, freeze or head.")
+    frozen_layers: int = setting(0, "strategy", "freeze: 0 freezes nothing, k >= 1 the embeddings and the "
+                                 "bottom k layers. Implies --strategy=freeze.")
+    frozen_dropout: bool = setting(False, "strategy", "Keep dropout on inside frozen layers.")
+
+    # --- optimizer
+    recipe: str = setting("", "optimizer", f"Group of settings of a paper: {', '.join(RECIPES)}. Single flags "
+                          "override it.")
+    optimizer: str = setting("adamw", "optimizer", "Which optimizer; an unknown name lists them.")
+    bias_correction: bool = setting(True, "optimizer", "Adam's bias correction.")
+    learning_rate: float = setting(2e-5, "optimizer", "Peak learning rate.")
+    schedule: str = setting("linear", "optimizer", "Learning rate after the warm-up; google: linear over ALL "
+                            "steps, as the BERT code did.", ("linear", "constant", "cosine", "google"))
+    warmup: float = setting(0.1, "optimizer", "Linear warm-up: below 1 a share of all steps, else steps.")
+    weight_decay: float = setting(0.01, "optimizer", "Decay of weights, never of biases and LayerNorm.")
+    beta1: float = setting(0.9, "optimizer", "Adam: decay of the first moment.")
+    beta2: float = setting(0.999, "optimizer", "Adam: decay of the second moment.")
+    epsilon: float = setting(1e-8, "optimizer", "Adam: added to the root of the second moment.")
+    epsilon_before_correction: bool = setting(False, "optimizer", "Add epsilon before the bias correction.")
+    decay_updated_weights: bool = setting(False, "optimizer", "Decay the already updated weights.")
+    clip_norm: float = setting(1.0, "optimizer", "Clip the global norm of the trained gradients; 0: never.")
+
+    # --- length and batch
+    batch_size: int = setting(32, "batch", "Examples a step, over all devices.")
+    micro_batches: int = setting(1, "batch", "Split each batch so many times and accumulate the gradient.")
+    epochs: float = setting(3.0, "batch", "Passes over the training examples; a fraction is fine.")
+    max_steps: int = setting(0, "batch", "Stop after so many steps, whatever --epochs says; 0: by epochs.")
+    packing: bool = setting(True, "batch", "Pack several sequences into a row; false: one a row.")
+    seed: int = setting(0, "batch", "Head initialisation, data order and dropout are functions of it.")
+
+    # --- devices
+    parallel: str = setting("jit", "devices", "How a step is placed on the devices.", ("jit", "pmap"), True)
+    devices: int = setting(0, "devices", "Use so many devices of this machine; 0: all.", resumable=True)
+    distributed: bool = setting(False, "devices", "One of many processes: every worker of a pod runs the same "
+                                "command.", resumable=True)
+    coordinator_address: str = setting("", "devices", "Pod: host:port of process 0, where the cluster does not "
+                                       "tell. Implies --distributed.", resumable=True)
+    num_processes: int = setting(0, "devices", "Pod: how many processes, likewise.", resumable=True)
+    process_id: int = setting(-1, "devices", "Pod: number of this process, likewise.", resumable=True)
+    compilation_cache: str = setting("~/.cache/flaxbert/compilation", "devices", "Where compiled programs are "
+                                     "kept between runs; empty: nowhere.", resumable=True)
+
+    # --- run
+    output_dir: str = setting("", "run", "Where the run is written; default: runs/TASK-STRATEGY-SEED-TIME.",
+                              resumable=True)
+    resume: bool = setting(False, "run", "Go on from the last checkpoint of --output_dir.", resumable=True)
+    overwrite: bool = setting(False, "run", "Delete what --output_dir holds, if it is one of our runs.",
+                              resumable=True)
+    eval_every: int = setting(0, "run", "Steps between evaluations; 0: by --evals_per_epoch.")
+    evals_per_epoch: int = setting(1, "run", "Evaluations an epoch, where --eval_every is 0; 0: at the end only.")
+    early_stopping: int = setting(0, "run", "Stop after so many evaluations without a better score; 0: never.")
+    log_every: int = setting(10, "run", "Steps between rows of metrics.jsonl.", resumable=True)
+    save_every: int = setting(0, "run", "Steps between checkpoints; 0: at each evaluation.", resumable=True)
+    tensorboard: bool = setting(True, "run", "Write TensorBoard events too.", resumable=True)
+    predict_test: bool = setting(False, "run", "Write predictions/ in the official format at the end.",
+                                 resumable=True)
+
+    @classmethod
+    def make(cls, **given: Any) -> "Config":
+        """Defaults, then the recipe's settings, then the given ones; checks each against its field.
+
+        Raises:
+          InputError: an unknown name, a value outside its choices, or one out of range.
+        """
+        known = {f.name: f for f in dataclasses.fields(cls)}
+        for name in given:
+            if name not in known:
+                raise InputError(f"--{name}: no such setting; valid: {', '.join(known)}")
+        recipe = given.get("recipe", "")
+        if recipe:
+            one_of(recipe, tuple(RECIPES), "--recipe")
+        if given.get("frozen_layers"):
+            given.setdefault("strategy", "freeze")
+        config = cls(**{**RECIPES.get(recipe, {}), **given})
+        for f in known.values():
+            if f.metadata["choices"]:
+                one_of(getattr(config, f.name), f.metadata["choices"], f"--{f.name}")
+        for name, low, high in _RANGES:
+            value = getattr(config, name)
+            if value is not None and not low <= value <= high:
+                raise InputError(f"--{name}={value}: out of range; valid: {low} to {high}")
+        return config
+
+    def to_json(self) -> dict[str, Any]:
+        """The settings as JSON types, in the order of the fields."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
+    @classmethod
+    def from_json(cls, settings: dict[str, Any]) -> "Config":
+        """The inverse of `to_json`; raises `InputError` on unknown names."""
+        return cls.make(**{k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()})
+
+    def differences(self, other: "Config") -> list[str]:
+        """Lines `--name: this -> other` for every setting that decides a run's result and differs."""
+        return [f"--{f.name}: {getattr(self, f.name)} -> {getattr(other, f.name)}"
+                for f in dataclasses.fields(self)
+                if not f.metadata["resumable"] and getattr(self, f.name) != getattr(other, f.name)]
+
+
+_BIG = 2**31 - 1
+_RANGES = (("max_length", 3, 65536), ("max_train_examples", 0, _BIG), ("max_eval_examples", 0, _BIG),
+           ("dropout", 0.0, 0.95), ("frozen_layers", 0, 1024), ("learning_rate", 0.0, 1e6),
+           ("warmup", 0.0, _BIG), ("weight_decay", 0.0, 1.0), ("beta1", 0.0, 1.0), ("beta2", 0.0, 1.0),
+           ("epsilon", 0.0, 1.0), ("clip_norm", 0.0, 1e9), ("batch_size", 1, 2**20),
+           ("micro_batches", 1, 2**16), ("epochs", 0.0, 1e6), ("max_steps", 0, _BIG), ("seed", 0, _BIG),
+           ("devices", 0, 2**16), ("eval_every", 0, _BIG), ("evals_per_epoch", 0, 10**6),
+           ("early_stopping", 0, 10**6), ("log_every", 1, _BIG), ("save_every", 0, _BIG))

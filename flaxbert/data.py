@@ -1,0 +1,180 @@
+"""From texts to packed batches: tokenise, truncate, collate, prefetch.
+
+Letters: N examples, B examples a batch, R rows, T tokens a row, E slots a row, C labels.
+
+A batch is a dict of arrays whose first axis is the row:
+  tokens, types, positions  [R, T] int32  ids; sentence A or B; position within its own sequence
+  sequence                  [R, T] int32  which sequence of the row a token belongs to, 0 = padding
+  first                     [R, E] int32  column of each sequence's [CLS]
+  labels                    [R, E] int32 or float32, [R, E, C] float32 for multi-label
+  weights                   [R, E] float32, 0 = empty slot
+  row                       [R] int32     global row number, which keys the dropout
+"""
+
+import queue
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+
+from flaxbert.packing import Plan
+from flaxbert.progress import bar
+from flaxbert.tasks.base import Examples
+
+Batch = dict[str, np.ndarray]
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One split as token ids, ragged.
+
+    Attributes:
+      tokens: all ids of all examples, one after the other, int32, special tokens included.
+      offsets: [N + 1] where each example begins.
+      second: [N] column where sentence B begins; the length where there is none.
+      labels: as in `Examples`; None where unknown.
+      weights: [N] float32 weight of each example in the loss.
+    """
+
+    tokens: np.ndarray
+    offsets: np.ndarray
+    second: np.ndarray
+    labels: np.ndarray | None
+    weights: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.second)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """[N] tokens of each example."""
+        return np.diff(self.offsets)
+
+
+def truncated(first: np.ndarray, second: np.ndarray, budget: int) -> tuple[np.ndarray, np.ndarray]:
+    """Lengths after removing one token at a time from the longer text, from the second where equal.
+
+    Args:
+      first, second: [N] lengths in tokens.
+      budget: what both may hold together.
+
+    Source: Devlin 2018's reference code; closed form of its loop.
+    """
+    half = (budget + 1) // 2
+    fits = first + second <= budget
+    first_cut = np.where(first < half, first, np.where(second < budget - half, budget - second, half))
+    return np.where(fits, first, first_cut), np.where(fits, second, budget - first_cut)
+
+
+def encode(tokenizer: Any, examples: Examples, max_length: int, what: str = "tokenising",
+           class_weights: np.ndarray | None = None) -> Encoded:
+    """[CLS] A [SEP] or [CLS] A [SEP] B [SEP] for every example, at most `max_length` tokens each.
+
+    Args:
+      tokenizer: a fast transformers tokenizer.
+      examples: N examples.
+      max_length: in tokens, special tokens included.
+      class_weights: [C] weight of each class in the loss, for class labels.
+    """
+    pair = examples.second is not None
+    first = _ids(tokenizer, examples.first, what)
+    second = _ids(tokenizer, examples.second, what) if pair else [[]] * len(examples)
+    lengths = [np.array([len(ids) for ids in side], np.int64) for side in (first, second)]
+    kept_first, kept_second = truncated(*lengths, max_length - (3 if pair else 2))
+    cls, sep = tokenizer.cls_token_id, tokenizer.sep_token_id
+    rows = [np.array([cls, *a[:m], sep, *b[:n], *([sep] if pair else [])], np.int32)
+            for a, b, m, n in zip(first, second, kept_first, kept_second, strict=True)]
+    weights = np.ones(len(examples), np.float32)
+    if class_weights is not None and examples.labels is not None:
+        weights = np.asarray(class_weights, np.float32)[examples.labels]
+    return Encoded(np.concatenate(rows), np.cumsum([0] + [len(r) for r in rows]),
+                   (kept_first + 2).astype(np.int64), examples.labels, weights)
+
+
+def _ids(tokenizer: Any, texts: list[str], what: str, chunk: int = 4096) -> list[list[int]]:
+    """Word-piece ids of each text, without special tokens and without truncation."""
+    ids: list[list[int]] = []
+    with bar(len(texts), what, unit="texts", hidden=len(texts) <= 4 * chunk) as progress:
+        for begin in range(0, len(texts), chunk):
+            part = texts[begin:begin + chunk]
+            ids += tokenizer(part, add_special_tokens=False, truncation=False, padding=False, verbose=False,
+                             return_attention_mask=False, return_token_type_ids=False)["input_ids"]
+            progress.update(len(part))
+    return ids
+
+
+def collate(encoded: Encoded, plan: Plan, rows: int, row_length: int, slots: int,
+            local: np.ndarray | None = None) -> Batch:
+    """The arrays of one batch.
+
+    Args:
+      encoded: the split.
+      plan: where each example stands.
+      rows: R, at least plan.rows; the rest stay empty.
+      row_length: T.
+      slots: E, at least plan.slots.
+      local: global numbers of the rows that this process holds, ascending; default: all R.
+    """
+    local = np.arange(rows) if local is None else local
+    place = np.full(rows, -1)
+    place[local] = np.arange(len(local))
+    shape = (len(local), row_length)
+    tokens, types, positions, sequence = (np.zeros(shape, np.int32) for _ in range(4))
+    first = np.zeros((len(local), slots), np.int32)
+    weights = np.zeros((len(local), slots), np.float32)
+    labels = np.zeros((len(local), slots), np.int32) if encoded.labels is None else np.zeros(
+        (len(local), slots, *encoded.labels.shape[1:]), encoded.labels.dtype)
+    for example, row, slot, start in zip(plan.examples.tolist(), place[plan.row].tolist(), plan.slot.tolist(),
+                                         plan.start.tolist(), strict=True):
+        if row < 0:
+            continue
+        begin, end = encoded.offsets[example], encoded.offsets[example + 1]
+        columns = slice(start, start + end - begin)
+        tokens[row, columns] = encoded.tokens[begin:end]
+        types[row, start + encoded.second[example]:columns.stop] = 1
+        positions[row, columns] = np.arange(end - begin)
+        sequence[row, columns] = slot + 1
+        first[row, slot] = start
+        weights[row, slot] = encoded.weights[example]
+        if encoded.labels is not None:
+            labels[row, slot] = encoded.labels[example]
+    return {"tokens": tokens, "types": types, "positions": positions, "sequence": sequence, "first": first,
+            "labels": labels, "weights": weights, "row": local.astype(np.int32)}
+
+
+def prefetch(items: Iterable[Item], depth: int = 2) -> Iterator[Item]:
+    """The same items, made by a thread that runs up to `depth` ahead; its errors surface here."""
+    ready: queue.Queue = queue.Queue(depth)
+    stopped = threading.Event()
+    end = object()
+
+    def put(entry: Any) -> None:
+        while not stopped.is_set():
+            try:
+                return ready.put(entry, timeout=0.1)
+            except queue.Full:
+                pass
+
+    def work() -> None:
+        try:
+            for item in items:
+                put((item, None))
+                if stopped.is_set():
+                    return
+            put((end, None))
+        except BaseException as error:
+            put((end, error))
+    threading.Thread(target=work, daemon=True, name="flaxbert-prefetch").start()
+    try:
+        while True:
+            item, error = ready.get()
+            if error is not None:
+                raise error
+            if item is end:
+                return
+            yield item
+    finally:
+        stopped.set()

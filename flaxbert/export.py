@@ -1,0 +1,168 @@
+"""Where weights go: Hugging Face folders, which PyTorch reads.
+
+Letters: C outputs.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from safetensors.numpy import save_file
+
+from flaxbert.errors import InputError
+from flaxbert.pretrained import clean, load, to_tensors
+
+# Kind of a task -> Hugging Face's problem_type.
+PROBLEM_TYPES = {"classification": "single_label_classification", "multi_label": "multi_label_classification",
+                 "regression": "regression"}
+# Settings of a source's config.json that are not true of what we write.
+_STALE = ("_name_or_path", "torch_dtype", "dtype", "transformers_version", "flaxbert")
+# The settings of a run that say which data it read, with what the card calls them.
+_DATA = (("hub_dataset", "hub data set"), ("data_dir", "folder"), ("train_file", "training file"),
+         ("dev_file", "development file"), ("test_file", "test file"),
+         ("max_train_examples", "training examples at most"))
+_UNRECORDED = "not recorded in the run"
+
+
+def head_settings(kind: str, labels: Sequence[str]) -> dict[str, Any]:
+    """What a config.json says about a head.
+
+    Args:
+      kind: classification, multi_label or regression.
+      labels: C names; regression may have none.
+    """
+    names = list(labels) or ["score"]
+    # transformers 5 derives neither of the two from the other.
+    return {"architectures": ["BertForSequenceClassification"], "model_type": "bert",
+            "problem_type": PROBLEM_TYPES[kind], "num_labels": len(names),
+            "id2label": {str(i): label for i, label in enumerate(names)},
+            "label2id": {label: i for i, label in enumerate(names)}}
+
+
+def save_model_folder(folder: str | Path, settings: Mapping[str, Any], tokenizer: Any) -> None:
+    """Writes config.json and the tokenizer, without truncation or padding: a Hugging Face folder but for weights.
+
+    Args:
+      folder: made if need be.
+      settings: a whole config.json; a run adds `head_settings`.
+      tokenizer: a fast transformers tokenizer.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = {name: value for name, value in settings.items() if name not in _STALE}
+    _write_json(folder / "config.json", {**kept, "dtype": "float32"})
+    clean(tokenizer).save_pretrained(folder)
+
+
+def export(run: str | Path, to: str | Path, checkpoint: str = "best") -> None:
+    """Writes a run's model as a Hugging Face folder: weights, config.json, tokenizer, model card.
+
+    Args:
+      run: the run's directory.
+      to: a new or empty folder, or an earlier export, which is replaced.
+      checkpoint: best or last.
+
+    Raises:
+      InputError: no run, no readable checkpoint, or a folder that holds something else.
+    """
+    run, to = Path(run).expanduser(), Path(to).expanduser()
+    record = _read(run / "config.json")
+    if "settings" not in record:
+        raise InputError(f"--run={run}: not one of our runs (no config.json with the run's settings)")
+    _check_target(to)
+    model = load(str(run), checkpoint)
+    task = record.get("task", {})
+    head = head_settings(task["kind"], task.get("labels", ())) if "kind" in task else {}
+    settings = {**model.settings, **head}
+    outputs = model.params["head"]["kernel"].shape[-1]
+    if len(settings.get("id2label", ())) != outputs:
+        raise InputError(f"--run={run}: its head has {outputs} outputs, but the run names "
+                         f"{len(settings.get('id2label', ()))} labels")
+    save_model_folder(to, settings, model.tokenizer)
+    mark = {"version": version("flaxbert"), "run": run.name, "checkpoint": checkpoint}
+    _write_json(to / "config.json", {**_read(to / "config.json"), "flaxbert": mark})
+    card = model_card(run.name, record, _read(run / "result.json"), checkpoint)
+    (to / "README.md").write_text(card, "utf-8")
+    # Last and at once, so that a folder with weights is a whole one.
+    save_file(to_tensors(model.params), to / "model.part", metadata={"format": "pt"})
+    os.replace(to / "model.part", to / "model.safetensors")
+
+
+def model_card(name: str, record: Mapping[str, Any], result: Mapping[str, Any], checkpoint: str) -> str:
+    """README.md of an export; says so where the run has no record of something.
+
+    Args:
+      name: of the run.
+      record: its config.json.
+      result: its result.json, empty where it has none.
+      checkpoint: best or last.
+    """
+    settings, task = record.get("settings", {}), record.get("task", {})
+    scores = result.get("best" if checkpoint == "best" else "metrics") or {}
+    title = task.get("name", settings.get("task", name))
+    data = [(label, settings[key]) for key, label in _DATA if settings.get(key)]
+    versions = ", ".join(f"{k} {v}" for k, v in record.get("versions", {}).items()) or _UNRECORDED
+    step = f", step {result['best_step']}" if checkpoint == "best" and "best_step" in result else ""
+    return "\n".join([
+        "---", "library_name: transformers", "pipeline_tag: text-classification", "tags: [bert, flaxbert]", "---",
+        "", f"# BERT fine-tuned on {title}", "",
+        f"Exported from the run `{name}` ({checkpoint} checkpoint{step}) by flaxbert {version('flaxbert')}.", "",
+        "## Task", "",
+        f"- name: {title}",
+        f"- kind: {task.get('kind', _UNRECORDED)}",
+        f"- labels: {', '.join(map(str, task.get('labels', ()))) or 'one score, no labels'}"
+        if "kind" in task else f"- labels: {_UNRECORDED}",
+        f"- metrics: {', '.join(task.get('metrics', ())) or _UNRECORDED}", "",
+        "## Data", "",
+        *([f"- {label}: {_cell(value)}" for label, value in data] or ["The task's own default source."]), "",
+        "## Scores", "",
+        *(_table(("split", "metric", "value"), _rows(scores))
+          if scores else ["The run has recorded no scores for this checkpoint."]), "",
+        f"Status of the run: {result.get('status', _UNRECORDED)}.", "",
+        "## Settings", "",
+        *(_table(("setting", "value"), settings.items()) if settings else [_UNRECORDED]), "",
+        f"Versions: {versions}.", "",
+        "## Use", "", "```python",
+        "from transformers import AutoModelForSequenceClassification, AutoTokenizer",
+        'model = AutoModelForSequenceClassification.from_pretrained("FOLDER")',
+        'tokenizer = AutoTokenizer.from_pretrained("FOLDER")', "```", ""])
+
+
+def _rows(scores: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """(split, metric, value) of every score of {split: {metric: value}}."""
+    for split, metrics in scores.items():
+        for metric, value in metrics.items():
+            yield split, metric, f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def _table(header: Sequence[str], rows: Any) -> list[str]:
+    """Lines of a Markdown table."""
+    return [f"| {' | '.join(map(_cell, row))} |" for row in (header, ["---"] * len(header), *rows)]
+
+
+def _cell(value: Any) -> str:
+    return str(value).replace("|", "\\|").replace("\n", " ")
+
+
+def _check_target(to: Path) -> None:
+    """Refuses what an export would spoil."""
+    if to.exists() and not to.is_dir():
+        raise InputError(f"--to={to}: is a file; give a folder")
+    if to.is_dir() and any(to.iterdir()) and "flaxbert" not in _read(to / "config.json"):
+        raise InputError(f"--to={to}: holds something that is no export of ours; give a new or empty folder")
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """A JSON object; empty where there is none."""
+    try:
+        content = json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _write_json(file: Path, content: Mapping[str, Any]) -> None:
+    file.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")

@@ -1,0 +1,196 @@
+"""Where a step runs: devices, mesh, pods, jit or pmap. The step itself knows none of it.
+
+A placement holds `shards` copies of the model, one a device, and gives each the same number of rows.
+
+Letters: R rows of a global batch, P processes.
+"""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from flaxbert.config import Config
+from flaxbert.errors import InputError, one_of
+
+
+def start(config: Config) -> None:
+    """Joins the pod where the settings say so, before any device is touched, and sets the compile cache.
+
+    Raises:
+      InputError: the other processes cannot be found or reached.
+    """
+    if config.compilation_cache:
+        jax.config.update("jax_compilation_cache_dir", str(Path(config.compilation_cache).expanduser()))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+    if not (config.distributed or config.coordinator_address) or jax.distributed.is_initialized():
+        return
+    given = {"coordinator_address": config.coordinator_address or None,
+             "num_processes": config.num_processes or None,
+             "process_id": config.process_id if config.process_id >= 0 else None}
+    try:
+        jax.distributed.initialize(**given)
+    except (ValueError, RuntimeError) as error:
+        raise InputError("--distributed: cannot join the other processes; give --coordinator_address=HOST:PORT, "
+                         f"--num_processes and --process_id ({str(error).splitlines()[0]})") from error
+
+
+def is_main() -> bool:
+    """Whether this process writes logs and files."""
+    return jax.process_index() == 0
+
+
+def compute_dtype(name: str) -> Any:
+    """The dtype that --dtype names; auto: bfloat16 on TPU and GPU, float32 on CPU."""
+    if name == "auto":
+        name = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    return {"float32": jnp.float32, "bfloat16": jnp.bfloat16}[name]
+
+
+def _devices(count: int) -> list[jax.Device]:
+    devices = jax.devices()
+    if count > len(devices):
+        raise InputError(f"--devices={count}: there are {len(devices)}")
+    if count and jax.process_count() > 1:
+        raise InputError(f"--devices={count}: a pod uses all its devices; leave it out")
+    return devices[:count] if count else devices
+
+
+class JitPlacement:
+    """One program over a mesh with axes (seed, data): parameters replicated, rows split over `data`."""
+
+    axis = None
+
+    def __init__(self, devices: list[jax.Device]):
+        self.shards = len(devices)
+        # Auto: with Explicit axes Linen's Embed raises.
+        self.mesh = jax.make_mesh((1, self.shards), ("seed", "data"), (AxisType.Auto,) * 2, devices=devices)
+        self.replicated = NamedSharding(self.mesh, PartitionSpec())
+        self.by_row = NamedSharding(self.mesh, PartitionSpec("data"))
+
+    def put(self, tree: Any) -> Any:
+        """The same tree on every device."""
+        return jax.jit(lambda t: t, out_shardings=self.replicated)(tree)
+
+    def get(self, tree: Any) -> Any:
+        """The tree as numpy arrays of this process: copies, which donation cannot reach."""
+        return jax.tree.map(lambda x: np.array(x, copy=True), tree)
+
+    def local_rows(self, rows: int) -> np.ndarray:
+        """Global numbers of the rows that this process feeds, ascending."""
+        parts = {(s[0].start or 0, rows if s[0].stop is None else s[0].stop)
+                 for s in self.by_row.addressable_devices_indices_map((rows,)).values()}
+        return np.concatenate([np.arange(*part) for part in sorted(parts)])
+
+    def put_batch(self, batch: dict[str, np.ndarray], rows: int) -> dict[str, jax.Array]:
+        """This process' rows -> the global batch of R rows."""
+        return {name: jax.make_array_from_process_local_data(self.by_row, x, (rows, *x.shape[1:]))
+                for name, x in batch.items()}
+
+    def compile_train(self, step: Callable, state: Any, batch: Any) -> jax.stages.Compiled:
+        """The step as a program for these shapes; the state is donated."""
+        return jax.jit(step, donate_argnums=0, out_shardings=self.replicated).lower(state, batch).compile()
+
+    def compile_eval(self, step: Callable, params: Any, batch: Any) -> jax.stages.Compiled:
+        """Likewise for an evaluation step."""
+        return jax.jit(step, out_shardings=self.replicated).lower(params, batch).compile()
+
+
+class PmapPlacement:
+    """`jax.pmap` over all devices: the state is stacked once a device, rows are dealt out in order."""
+
+    axis = "data"
+
+    def __init__(self, devices: list[jax.Device]):
+        self.shards = len(devices)
+        self.devices = devices
+        self.local = [d for d in devices if d.process_index == jax.process_index()]
+        # Arrays with one leading entry a device, as pmap wants them: put so, nothing is copied again.
+        mesh = jax.sharding.Mesh(np.array(self.local), (self.axis,))
+        self.stacked = NamedSharding(mesh, PartitionSpec(self.axis))
+
+    def put(self, tree: Any) -> Any:
+        def stack(x):
+            x = np.asarray(x)
+            return jax.device_put(np.broadcast_to(x, (len(self.local), *x.shape)), self.stacked)
+        return jax.tree.map(stack, tree)
+
+    def get(self, tree: Any) -> Any:
+        return jax.tree.map(lambda x: np.array(x.addressable_shards[0].data, copy=True)[0], tree)
+
+    def local_rows(self, rows: int) -> np.ndarray:
+        mine = [i for i, d in enumerate(self.devices) if d.process_index == jax.process_index()]
+        return np.arange(rows).reshape(self.shards, -1)[mine].reshape(-1)
+
+    def put_batch(self, batch: dict[str, np.ndarray], rows: int) -> dict[str, jax.Array]:
+        count = len(self.local)
+        return {name: jax.device_put(x.reshape(count, -1, *x.shape[1:]), self.stacked)
+                for name, x in batch.items()}
+
+    def compile_train(self, step: Callable, state: Any, batch: Any) -> jax.stages.Compiled:
+        return self._pmap(step, donate_argnums=0).lower(state, batch).compile()
+
+    def compile_eval(self, step: Callable, params: Any, batch: Any) -> jax.stages.Compiled:
+        return self._pmap(step).lower(params, batch).compile()
+
+    def _pmap(self, step: Callable, **kwargs: Any) -> Any:
+        devices = None if jax.process_count() > 1 else self.local
+        return jax.pmap(step, axis_name=self.axis, devices=devices, **kwargs)
+
+
+Placement = JitPlacement | PmapPlacement
+PLACEMENTS = {"jit": JitPlacement, "pmap": PmapPlacement}
+
+
+def make(config: Config) -> Placement:
+    """The placement that --parallel and --devices name."""
+    return PLACEMENTS[one_of(config.parallel, tuple(PLACEMENTS), "--parallel")](_devices(config.devices))
+
+
+def agree(work: Callable[[], str]) -> str:
+    """`work()` of the main process, for all; its `InputError` too is raised in all of them."""
+    if jax.process_count() == 1:
+        return work()
+    from jax.experimental import multihost_utils
+    text, failed = "", False
+    if is_main():
+        try:
+            text = work()
+        except InputError as error:
+            text, failed = str(error), True
+    mine = np.zeros(4096, np.uint8)
+    encoded = text.encode()[:4094]
+    mine[0], mine[1:1 + len(encoded)] = failed, np.frombuffer(encoded, np.uint8)
+    message = np.asarray(multihost_utils.broadcast_one_to_all(mine))
+    text = bytes(message[1:]).rstrip(b"\0").decode(errors="replace")
+    if message[0]:
+        raise InputError(text)
+    return text
+
+
+def barrier(name: str) -> None:
+    """Waits until every process of the pod is here."""
+    if jax.process_count() > 1:
+        from jax.experimental import multihost_utils
+        multihost_utils.sync_global_devices(name)
+
+
+def stop_requested(flag: bool, step: int) -> bool:
+    """Whether all processes are to stop after this step: a lone one's own flag, a pod's preemption notice."""
+    if jax.process_count() == 1:
+        return flag
+    from jax.experimental import multihost_utils
+    return bool(multihost_utils.reached_preemption_sync_point(step))
+
+
+def describe_devices(placement: Placement) -> str:
+    """`4 x cpu`, `8 x TPU v4 (2 processes)`, ..."""
+    device = jax.devices()[0]
+    kind = device.device_kind if device.platform != "cpu" else f"cpu ({os.cpu_count()} cores)"
+    processes = f", {jax.process_count()} processes" if jax.process_count() > 1 else ""
+    return f"{placement.shards} x {kind}{processes}"

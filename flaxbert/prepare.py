@@ -1,0 +1,126 @@
+"""A run made ready: data read and encoded, the row counts chosen, the model initialised, the step built."""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+
+from flaxbert import heads, optimizers, packing, parallel, pretrained, strategies, tasks, trees
+from flaxbert.config import Config
+from flaxbert.data import Encoded, collate, encode
+from flaxbert.errors import InputError, note
+from flaxbert.packing import Epochs
+from flaxbert.steps import TrainState, make_train_step
+from flaxbert.tasks.base import Examples, Task
+
+
+@dataclass(frozen=True)
+class Ready:
+    """All that the loop needs; everything in it is a function of the settings alone.
+
+    Attributes:
+      config: the settings.
+      task: with its labels.
+      splits, encoded: split name -> examples, and the same as token ids.
+      pretrained: where the weights came from, with tokenizer.
+      model: encoder and head.
+      params: initial parameters, on the host.
+      trains: tree of bool.
+      optimizer, schedule: of all parameters; step -> learning rate.
+      epochs: the order of the training examples.
+      total_steps: of the whole run.
+      row_length, slots, row_counts: T, E and the at most four R of the run's programs.
+    """
+
+    config: Config
+    task: Task
+    splits: dict[str, Examples]
+    encoded: dict[str, Encoded]
+    pretrained: pretrained.Pretrained
+    model: heads.SequenceModel
+    params: dict
+    trains: dict
+    optimizer: optax.GradientTransformation
+    schedule: Callable
+    epochs: Epochs
+    total_steps: int
+    row_length: int
+    slots: int
+    row_counts: tuple[int, ...]
+
+    def apply(self, params: Any, batch: Any, dropout: Any) -> jax.Array:
+        """Logits of a batch."""
+        return self.model.apply({"params": params}, batch, dropout)
+
+    def train_step(self, axis: str | None = None) -> Callable:
+        """The step of this run, to be placed."""
+        return make_train_step(self.apply, self.optimizer, self.schedule, heads.LOSSES[self.task.kind],
+                               self.trains, self.config.micro_batches, axis)
+
+    def start(self) -> TrainState:
+        """The state before the first step, on the host."""
+        return TrainState.start(self.params, self.optimizer, self.config.seed)
+
+    def batches(self, placement: parallel.Placement, first: int, last: int):
+        """Yields (plan, rows, batch on the devices) of steps first, ..., last - 1."""
+        train = self.encoded["train"]
+        for plan in self.epochs.plans(first, last):
+            rows = packing.smallest(self.row_counts, plan.rows)
+            arrays = collate(train, plan, rows, self.row_length, self.slots, placement.local_rows(rows))
+            yield plan, rows, placement.put_batch(arrays, rows)
+
+
+def build_model(config: Config, task: Task, shape: Any, frozen_layers: int) -> heads.SequenceModel:
+    """The model that the settings describe, on an encoder of the given shape (a `BertConfig`)."""
+    if config.dropout is not None:
+        shape = dataclasses.replace(shape, hidden_dropout_prob=config.dropout,
+                                    attention_probs_dropout_prob=config.dropout)
+    return heads.SequenceModel(shape, task.outputs, parallel.compute_dtype(config.dtype), config.remat,
+                               0 if config.frozen_dropout else frozen_layers)
+
+
+def prepare(config: Config, shards: int) -> Ready:
+    """Reads, encodes, initialises and plans.
+
+    Args:
+      config: the settings.
+      shards: devices over which the rows are split.
+
+    Raises:
+      InputError: whatever is wrong with flags, files or weights.
+    """
+    task, splits, report = tasks.load(config)
+    for line in report.lines:
+        note(line)
+    source = pretrained.load(config.model)
+    if config.max_length > source.config.max_position_embeddings:
+        raise InputError(f"--max_length={config.max_length}: {config.model} has positions for "
+                         f"{source.config.max_position_embeddings} tokens")
+    strategy = strategies.make(config, source.config.num_hidden_layers)
+    model = build_model(config, task, source.config, strategy.frozen_layers)
+    params = pretrained.initialise(model, source, config.seed, config.random_init)
+    trains = strategy.trains(params)
+
+    weights = np.array(config.class_weights, np.float32) if config.class_weights else None
+    encoded = {split: encode(source.tokenizer, examples, config.max_length, f"tokenising {split}", weights)
+               for split, examples in splits.items()}
+    lengths = encoded["train"].lengths
+    longest = int(lengths.max())
+    row_length = packing.choose_row_length(lengths, longest, config.batch_size, config.max_length) \
+        if config.packing else longest
+    epochs = Epochs(lengths, config.batch_size, row_length, config.seed, config.packing)
+    total = config.max_steps or max(1, round(config.epochs * epochs.steps_per_epoch))
+    needed, slots = packing.rows_needed(epochs, total)
+    optimizer, schedule = optimizers.make(config, total)
+    return Ready(config, task, splits, encoded, source, model, params, trains,
+                 strategy.wrap(optimizer, params), schedule, epochs, total, row_length, slots,
+                 packing.row_counts(needed, shards * config.micro_batches))
+
+
+def parameters_trained(ready: Ready) -> int:
+    """Number of scalars that train."""
+    return trees.count(ready.params, ready.trains)

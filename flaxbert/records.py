@@ -1,0 +1,147 @@
+"""The run directory: what other programs may rely on (layout in README.md).
+
+config.json, metrics.jsonl, result.json, TensorBoard events, and the folders of other files.
+"""
+
+import importlib.metadata
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+from flaxbert.config import Config
+from flaxbert.errors import InputError
+
+PACKAGES = ("flaxbert", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "transformers", "numpy")
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides a run's numbers."""
+    return {name: importlib.metadata.version(name) for name in PACKAGES}
+
+
+def read_run(path: str | Path) -> tuple[Config, dict[str, Any]]:
+    """The settings of a run and the whole of its config.json.
+
+    Raises:
+      InputError: no run there, or one whose config.json cannot be read.
+    """
+    file = Path(path) / "config.json"
+    try:
+        about = json.loads(file.read_text())
+        return Config.from_json(about["settings"]), about
+    except FileNotFoundError:
+        raise InputError(f"{path}: no run there (no config.json); give the folder that finetune wrote") from None
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise InputError(f"{file}: not a run's settings ({type(error).__name__}: {error})") from None
+
+
+def is_run(path: Path) -> bool:
+    """Whether a folder is one of our run directories."""
+    try:
+        return "settings" in json.loads((path / "config.json").read_text())
+    except (OSError, json.JSONDecodeError, TypeError):
+        return False
+
+
+def claim(path: Path, config: Config) -> str:
+    """Makes sure that a run may be written to `path`; says what is there: "new", "started" or "finished".
+
+    Raises:
+      InputError: the folder holds something else, another configuration, or a run and neither --resume nor
+        --overwrite was given.
+    """
+    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        return "new"
+    if not is_run(path):
+        raise InputError(f"--output_dir={path}: not empty and not one of our runs; choose another folder")
+    if config.overwrite and not config.resume:
+        shutil.rmtree(path)
+        return "new"
+    if not config.resume:
+        raise InputError(f"--output_dir={path}: holds a run; add --resume to go on with it, --overwrite to "
+                         "delete it, or choose another folder")
+    other, _ = read_run(path)
+    changes = other.differences(config)
+    if changes:
+        raise InputError(f"--resume: {path} was started with another configuration ({'; '.join(changes)}); "
+                         "give the same flags, or another --output_dir")
+    result = read_result(path)
+    return "finished" if result and result["status"] == "finished" else "started"
+
+
+def read_result(path: Path) -> dict[str, Any] | None:
+    """The run's result.json, None where there is none yet."""
+    try:
+        return json.loads((path / "result.json").read_text())
+    except FileNotFoundError:
+        return None
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Writes a file whole or not at all; a number that JSON lacks becomes null."""
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(_plain(content), indent=2, allow_nan=False) + "\n")
+    part.replace(path)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+class Metrics:
+    """metrics.jsonl and TensorBoard: one object a line, flushed, exactly one a (step, split).
+
+    Args:
+      run: the run's directory.
+      step: where the run goes on from; rows after it, and a torn last line, are dropped.
+      tensorboard: write events too.
+      write: False in all processes of a pod but one, which keeps the rows to itself.
+    """
+
+    def __init__(self, run: Path, step: int, tensorboard: bool, write: bool):
+        file = run / "metrics.jsonl"
+        self.rows = [row for row in read_metrics(run) if row["step"] <= step]
+        self._file = self._events = None
+        if not write:
+            return
+        part = file.with_suffix(".part")
+        part.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
+        part.replace(file)
+        self._file = file.open("a", buffering=1)
+        if tensorboard:
+            from tensorboardX import SummaryWriter
+            self._events = SummaryWriter(str(run), purge_step=step + 1 if step else None)
+
+    def write(self, row: dict[str, Any]) -> None:
+        """Appends one row; keys step and split are needed."""
+        row = _plain(row)
+        self.rows.append(row)
+        if self._file:
+            self._file.write(json.dumps(row, allow_nan=False) + "\n")
+        if self._events:
+            for name, value in row.items():
+                if isinstance(value, int | float) and name not in ("step", "seed"):
+                    self._events.add_scalar(f"{row['split']}/{name}", value, row["step"])
+
+    def close(self) -> None:
+        """Flushes and closes both."""
+        for writer in (self._file, self._events):
+            if writer:
+                writer.close()
+
+
+def read_metrics(run: Path) -> list[dict[str, Any]]:
+    """The rows of metrics.jsonl; a torn last line, left by a killed run, is passed over."""
+    rows = []
+    try:
+        for line in (run / "metrics.jsonl").read_text().splitlines():
+            rows.append(json.loads(line))
+    except (FileNotFoundError, json.JSONDecodeError):
+        pass
+    return rows

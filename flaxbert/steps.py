@@ -1,0 +1,103 @@
+"""The training step and the evaluation step: pure functions, written once; `parallel.py` places them.
+
+Letters: R rows, T tokens a row, E slots a row, C outputs, M micro-batches.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import struct
+
+from flaxbert import trees
+from flaxbert.bert import RowDropout
+
+Batch = Mapping[str, jax.Array]
+
+
+class TrainState(struct.PyTreeNode):
+    """Everything that training changes.
+
+    Attributes:
+      step: [] int32, updates made.
+      params: tree of float32.
+      opt_state: the optimizer's.
+      key: [2] uint32, raw data of the key that all dropout descends from.
+    """
+
+    step: jax.Array
+    params: Any
+    opt_state: Any
+    key: jax.Array
+
+    @classmethod
+    def start(cls, params: Mapping, optimizer: optax.GradientTransformation, seed: int) -> "TrainState":
+        """The state before the first step, on the host."""
+        key = jax.random.fold_in(jax.random.key(seed), 1)  # 0 of this seed initialises the head
+        state = cls(jnp.int32(0), params, jax.jit(optimizer.init)(params), jax.random.key_data(key))
+        return jax.tree.map(np.asarray, state)
+
+
+def micro_batches(batch: Batch, count: int) -> dict[str, jax.Array]:
+    """[R, ...] -> [M, R / M, ...] with rows dealt out in turn, so that a shard of rows stays where it is."""
+    return {name: x.reshape(-1, count, *x.shape[1:]).swapaxes(0, 1) for name, x in batch.items()}
+
+
+def make_train_step(apply: Callable, optimizer: optax.GradientTransformation, schedule: Callable,
+                    loss: Callable, trains: Mapping, micro: int = 1, axis: str | None = None) -> Callable:
+    """Builds `(state, batch) -> (state, metrics)`.
+
+    With w the weights and l the losses of the slots, the step minimises sum(w l) / sum(w), both sums over
+    all rows of all devices and micro-batches; so neither their number nor empty rows change it.
+
+    Args:
+      apply: (params, batch, dropout) -> logits [R, E, C].
+      optimizer: over all of params; frozen leaves get no update whatever it says.
+      schedule: step -> learning rate, for the record.
+      loss: (logits [..., C], labels) -> [...].
+      trains: tree of bool over params.
+      micro: M; R is a multiple of it on every device.
+      axis: name of pmap's axis, None under jit.
+
+    Returns:
+      The step; metrics are scalars loss, grad_norm (before clipping, trained leaves) and learning_rate.
+    """
+    def total(x):
+        return jax.lax.psum(x, axis) if axis else x
+
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
+        key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
+        trained, frozen = trees.split(state.params, trains)
+        weight = jnp.maximum(total(batch["weights"].sum()), 1e-30)
+
+        def share(trained: Mapping, part: Batch) -> jax.Array:
+            logits = apply(trees.merge(frozen, trained), part, RowDropout(key, part["row"]))
+            return (loss(logits, part["labels"]) * part["weights"]).sum() / weight
+
+        def add(carry, part):
+            return jax.tree.map(jnp.add, carry, jax.value_and_grad(share)(trained, part)), None
+        if micro == 1:
+            value, grads = jax.value_and_grad(share)(trained, batch)
+        else:
+            zero = (jnp.float32(0), jax.tree.map(jnp.zeros_like, trained))
+            (value, grads), _ = jax.lax.scan(add, zero, micro_batches(batch, micro))
+        value, grads = total(value), total(grads)
+        # The optimizer sees the whole tree, as its masks do; zeros stand in for what is frozen.
+        every = trees.merge(jax.tree.map(jnp.zeros_like, state.params), grads)
+        updates, opt_state = optimizer.update(every, state.opt_state, state.params)
+        params = trees.merge(frozen, optax.apply_updates(trained, trees.split(updates, trains)[0]))
+        metrics = {"loss": value, "grad_norm": optax.global_norm(grads),
+                   "learning_rate": jnp.asarray(schedule(state.step), jnp.float32)}
+        return state.replace(step=state.step + 1, params=params, opt_state=opt_state), metrics
+    return step
+
+
+def make_eval_step(apply: Callable, axis: str | None = None) -> Callable:
+    """Builds `(params, batch) -> logits` [R, E, C] of all rows, dropout off; arguments as above."""
+    def step(params: Mapping, batch: Batch) -> jax.Array:
+        logits = apply(params, batch, None)
+        return jax.lax.all_gather(logits, axis, tiled=True) if axis else logits
+    return step

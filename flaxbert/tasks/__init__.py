@@ -1,0 +1,162 @@
+"""The table of tasks, and how a run's splits are read.
+
+Adding a task is adding a row to one of the files of this folder (a new family: a new file, named below).
+"""
+
+import dataclasses
+import math
+from pathlib import Path
+
+from flaxbert.config import Config
+from flaxbert.errors import InputError, one_of
+from flaxbert.tasks import custom, glue, sick, toy
+from flaxbert.tasks.base import KINDS, Examples, Hub, Layout, Task
+from flaxbert.tasks.files import Records, read_file, read_inputs, read_records, to_examples
+from flaxbert.tasks.hub import read_hub
+from flaxbert.tasks.labels import with_labels
+from flaxbert.tasks.rows import Report
+from flaxbert.tasks.submission import submission
+
+__all__ = ["KINDS", "TASKS", "Examples", "Hub", "Layout", "Report", "Task", "describe", "get", "load",
+           "read_file", "read_inputs", "resolve", "submission"]
+
+TASKS: dict[str, Task] = {task.name: task for task in (*toy.TASKS, *glue.TASKS, *sick.TASKS, *custom.TASKS)}
+
+NEEDED = ("train", "dev")  # splits without which there is no run
+FILE_FLAGS = {"train": "train_file", "dev": "dev_file", "test": "test_file"}
+
+
+def get(name: str) -> Task:
+    """The row of one task; raises `InputError` listing the valid names."""
+    return TASKS[one_of(name, tuple(TASKS), "--task")]
+
+
+def resolve(config: Config, labels: tuple[str, ...] = ()) -> Task:
+    """The task that a configuration describes.
+
+    Args:
+      config: names the task; for custom also its columns and kind.
+      labels: a trained run's label names, for a task that reads them from the data; () leaves them open.
+
+    Raises:
+      InputError: an unknown task, or a flag that does not fit it.
+    """
+    task = get(config.task)
+    if task is custom.TASK:
+        task = custom.resolve(config)
+        return dataclasses.replace(task, labels=tuple(labels)) if labels and task.kind != "regression" else task
+    for name in ("text_columns", "label_column"):
+        if getattr(config, name):
+            raise InputError(f"--{name}: only for --task=custom; {task.name} knows its columns")
+    return task
+
+
+def _named_files(task: Task, config: Config) -> dict[str, Path]:
+    """Split -> file, for the splits that flags say are in local files."""
+    folder = Path(config.data_dir)
+    if config.data_dir and not folder.is_dir():
+        raise InputError(f"--data_dir={config.data_dir}: no such folder")
+    given = {split: folder / getattr(config, flag) for split, flag in FILE_FLAGS.items() if getattr(config, flag)}
+    for split, path in given.items():
+        if not path.is_file():
+            raise InputError(f"--{FILE_FLAGS[split]}={getattr(config, FILE_FLAGS[split])}: no file {path}")
+    if not config.data_dir:
+        return given
+    files = {**{split: folder / name for split, name in task.files.items()}, **given}
+    missing = [path.name for split, path in files.items() if split in NEEDED and not path.is_file()]
+    if missing:
+        raise InputError(f"--data_dir={config.data_dir}: no {', '.join(missing)} there ({task.name} reads "
+                         f"{', '.join(task.files.values())}; --train_file and --dev_file give other names)")
+    return {split: path for split, path in files.items() if path.is_file()}
+
+
+def _read_all(task: Task, config: Config) -> dict[str, Records | Examples]:
+    """Every split from where the flags say it is: files first, then the generator, then the hub."""
+    files = _named_files(task, config)
+    found: dict[str, Records | Examples] = {
+        split: read_records(task, path, config.skip_bad_rows, split in NEEDED) for split, path in files.items()}
+    lacking = [split for split in NEEDED if split not in found]
+    if not lacking:
+        return found
+    if config.hub_dataset and not task.hub:
+        raise InputError(f"--hub_dataset={config.hub_dataset}: {task.name} is generated, it is no dataset")
+    if config.hub_dataset or (task.hub and task.hub.path and not config.data_dir):
+        return {**read_hub(task, config.hub_dataset, config.skip_bad_rows), **found}
+    if task.generate and not config.data_dir:
+        return {**{split: task.generate(split) for split in ("train", "dev", "test")}, **found}
+    flags = " and ".join(f"--{FILE_FLAGS[split]}" for split in lacking)
+    raise InputError(f"{flags}: --task={task.name} needs a {' and a '.join(lacking)} file; give {flags}")
+
+
+def _check_class_weights(task: Task, weights: tuple[float, ...]) -> None:
+    if not weights:
+        return
+    shown = f"--class_weights={','.join(f'{weight:g}' for weight in weights)}"
+    if task.kind == "regression":
+        raise InputError(f"{shown}: {task.name} is a regression task, it has no classes")
+    if len(weights) != len(task.labels):
+        raise InputError(f"{shown}: {len(weights)} weights for {len(task.labels)} classes "
+                         f"({', '.join(task.labels)}); give one each, in this order")
+    if not all(math.isfinite(weight) and weight >= 0 for weight in weights) or not any(weights):
+        raise InputError(f"{shown}: weights must be finite, none below 0, and not all 0")
+
+
+def load(config: Config) -> tuple[Task, dict[str, Examples], Report]:
+    """Reads every split of `config.task` from where the flags say it is.
+
+    Files named by flags come first; the rest is read from `--data_dir`, generated (toy tasks), or taken from
+    the hub. When flags name both train and dev files, nothing else is asked for.
+
+    Returns:
+      the task with its label names; the splits in the order train, dev, dev_mismatched, test,
+      test_mismatched, as far as they exist; and what was skipped.
+
+    Raises:
+      InputError: names flag, file and line, and what would be right.
+    """
+    task = resolve(config)
+    raw = _read_all(task, config)
+    if isinstance(raw["train"], Records):
+        known = [label for label in raw["train"].labels if label is not None or task.kind == "multi_label"]
+        task = with_labels(task, known, raw["train"].bad.name)
+    _check_class_weights(task, config.class_weights)
+    splits, report = {}, Report()
+    for split in (*(task.files or FILE_FLAGS), *raw):
+        if split not in raw or split in splits:
+            continue
+        examples, notes = raw[split], Report()
+        if isinstance(examples, Records):
+            examples, notes = to_examples(task, examples, labels_required=split in NEEDED)
+        limit = config.max_train_examples if split == "train" else config.max_eval_examples
+        splits[split], report = examples.head(limit), report + notes
+    if config.predict_test and "test" not in splits:
+        report += Report(lines=(f"--predict_test: {task.name} has no test split here; --test_file names one",))
+    return task, splits, report
+
+
+def _columns(rows: list[tuple[str, ...]]) -> list[str]:
+    """Left-aligned text columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+            for row in rows]
+
+
+def describe() -> str:
+    """The text of `flaxbert tasks`: every task with its metrics, files and layout."""
+    table = [("task", "kind", "metrics (first: best checkpoint)", "what is asked")]
+    table += [(task.name, task.kind, ", ".join(task.metrics), task.title) for task in TASKS.values()]
+    lines = [*_columns(table), "", "Files (--data_dir=FOLDER), their columns, and where the hub has them:"]
+    for task in TASKS.values():
+        if task.generate:
+            continue
+        if not task.files:
+            lines += [f"  {task.name}: --train_file --dev_file [--test_file] --text_columns=A[,B] --label_column=C",
+                      "    TSV, CSV or JSONL, by the file's ending; --label_type=" + " | ".join(KINDS),
+                      "    several labels of one row: a JSON list, or text with | between",
+                      *(f"    metrics of {kind}: {', '.join(names)}" for kind, names in custom.METRICS.items())]
+            continue
+        hub = " ".join(part for part in (task.hub.path, task.hub.config) if part)
+        lines += [f"  {task.name}: {', '.join(task.files.values())}",
+                  *(f"    {layout}" for layout in task.layouts), f"    hub: {hub}"]
+    generated = ", ".join(task.name for task in TASKS.values() if task.generate)
+    return "\n".join([*lines, f"Made on the spot, no files needed: {generated}."])

@@ -1,0 +1,135 @@
+"""What a task is: the columns it reads, the labels it knows, the metrics it is judged by.
+
+Letters: N examples, C classes.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+KINDS = ("classification", "regression", "multi_label")
+
+
+@dataclass(frozen=True)
+class Examples:
+    """One split, in file order.
+
+    Attributes:
+      first: N texts (sentence A).
+      second: N texts (sentence B), or None for single sentences.
+      labels: [N] int32 class numbers, [N] float32 scores, [N, C] float32 zeros and ones for
+        multi-label; None where the file has no labels.
+      ids: N strings, what the official submission calls each row.
+    """
+
+    first: list[str]
+    second: list[str] | None
+    labels: np.ndarray | None
+    ids: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    def head(self, count: int) -> "Examples":
+        """The first `count` examples; 0 means all."""
+        if not count or count >= len(self):
+            return self
+        return Examples(self.first[:count], self.second and self.second[:count],
+                        None if self.labels is None else self.labels[:count], self.ids[:count])
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which column of a local file holds what: names where the file has a header, numbers where not.
+
+    A file is read by the first layout of its task that fits: all text columns named in the first line, or,
+    without a header, a first line of one of `widths` columns.
+
+    Attributes:
+      texts: one column, or two for pairs.
+      label: the column with the label; None where such files have none.
+      ids: the column the submission counts by; rows are numbered from 0 where a file lacks it.
+      widths: how many columns a file without a header may have; empty for files with one.
+    """
+
+    texts: tuple[str, ...] | tuple[int, ...]
+    label: str | int | None = None
+    ids: str | int | None = None
+    widths: tuple[int, ...] = ()
+
+    def __str__(self) -> str:
+        wanted = [*self.texts, *([] if self.label is None else [self.label])]
+        if not self.widths:
+            return "columns " + ", ".join(map(str, wanted))
+        return (f"no header, {' or '.join(map(str, self.widths))} columns, of which number "
+                + ", ".join(str(int(column) + 1) for column in wanted))
+
+
+@dataclass(frozen=True)
+class Hub:
+    """Where a task is found on the Hugging Face hub, and what its columns are called there.
+
+    Attributes:
+      path, config, revision: arguments of `datasets.load_dataset`.
+      texts, label, ids: column names.
+      splits: our name of a split -> the hub's.
+    """
+
+    path: str
+    config: str | None
+    texts: tuple[str, ...]
+    label: str
+    splits: dict[str, str]
+    ids: str = "idx"
+    revision: str | None = None
+
+
+HUB_SPLITS = {"train": "train", "dev": "validation", "test": "test"}
+
+
+@dataclass(frozen=True)
+class Task:
+    """One row of the table of tasks.
+
+    Attributes:
+      name: as in `--task`.
+      kind: one of KINDS.
+      title: one line for `flaxbert tasks`.
+      metrics: names in `flaxbert.metrics.METRICS`; the first one chooses the best checkpoint.
+      labels: names of the C classes in order; () for regression, or until read from the data.
+      spellings: what the files write for each of `labels`, in the same order; () where the same.
+      pair: two texts an example.
+      layouts: how local files are laid out, most usual first.
+      files: split -> the official file name, in the order in which splits are reported.
+      hub: where the hub has it.
+      submission: split -> stem of the official submission's file name; other splits are named TASK.SPLIT.
+      numbers: the submission holds class numbers in place of label names.
+      bounds: lowest and highest score of a regression task, or None.
+      generate: makes a split (train, dev, test) without any file.
+    """
+
+    name: str
+    kind: str
+    title: str
+    metrics: tuple[str, ...]
+    labels: tuple[str, ...] = ()
+    spellings: tuple[str, ...] = ()
+    pair: bool = False
+    layouts: tuple[Layout, ...] = ()
+    files: dict[str, str] = field(default_factory=dict)
+    hub: Hub | None = None
+    submission: dict[str, str] = field(default_factory=dict)
+    numbers: bool = False
+    bounds: tuple[float, float] | None = None
+    generate: Callable[[str], Examples] | None = None
+
+    @property
+    def main_metric(self) -> str:
+        """The metric that chooses the best checkpoint."""
+        return self.metrics[0]
+
+    @property
+    def outputs(self) -> int:
+        """Width of the head: C classes, or 1 score."""
+        return 1 if self.kind == "regression" else len(self.labels)

@@ -1,0 +1,96 @@
+"""Splits from the Hugging Face hub, or from a local folder of the same columns, through `datasets`."""
+
+from pathlib import Path
+
+from flaxbert.errors import InputError
+from flaxbert.tasks.base import Hub, Task
+from flaxbert.tasks.files import Records, from_values
+
+HINT = "local files: --data_dir=FOLDER with the official files, or --hub_dataset=FOLDER with parquet or JSONL"
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """What `datasets` raises when it cannot deliver: no network, no such name, no permission, bad files."""
+    from datasets.exceptions import DatasetsError
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+    # RuntimeError: a dataset that needs its own script; ValueError: no such configuration, or a folder that
+    # save_to_disk wrote; OSError takes in ConnectionError, FileNotFoundError and time-outs.
+    return DatasetsError, HfHubHTTPError, OfflineModeIsEnabled, OSError, ValueError, RuntimeError
+
+
+def _load(hub: Hub, override: str) -> tuple[object, str]:
+    """The DatasetDict, and what to call it in messages.
+
+    Args:
+      hub: where the task is by default.
+      override: `--hub_dataset`, or "". A folder has no configurations; another dataset on the hub may have
+        one of the same name, or none.
+    """
+    import datasets
+    path, config, revision = hub.path, hub.config, hub.revision
+    try:
+        if override:
+            path, revision = override, None
+            known = [] if Path(override).is_dir() else datasets.get_dataset_config_names(override)
+            config = hub.config if hub.config in known else None
+        name = path + (f" ({config})" if config else "")
+        return datasets.load_dataset(path, config, revision=revision), name
+    except _failures() as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        asked = f"dataset {path!r}" + (f", configuration {config!r}" if config else "")
+        raise InputError(f"asked the Hugging Face hub for {asked} and got: {reason}. Give {HINT}") from error
+
+
+def _labels(task: Task, column: list[object], feature: object) -> list[object]:
+    """The hub's label cells as our files would write them; what stands for "no label" becomes None.
+
+    Class numbers go by the dataset's own names where these are the task's (in any case), else by position.
+    """
+    if task.kind == "regression":  # GLUE writes -1 where the test scores are held back
+        return [None if task.bounds and value == -1 else value for value in column]
+    if task.kind == "multi_label":
+        return column
+    names = list(getattr(feature, "names", []))
+    ours = {name.lower(): name for name in task.labels}
+    if names and not task.labels:  # custom: the dataset names its classes
+        return [None if value in (-1, None) else names[value] for value in column]
+    if names and {name.lower() for name in names} <= set(ours):
+        return [None if value in (-1, None) else ours[names[value].lower()] for value in column]
+    if column and task.labels and all(isinstance(value, int) for value in column):
+        return [None if value == -1 else (task.labels[value] if value < len(task.labels) else value)
+                for value in column]
+    return column
+
+
+def read_hub(task: Task, override: str = "", skip_bad_rows: bool = False) -> dict[str, Records]:
+    """All splits of a task that its dataset has, under our names for them.
+
+    Args:
+      task: tells dataset and columns.
+      override: another dataset's name, or a local folder, with the same columns.
+      skip_bad_rows: count rows that cannot be read in place of stopping.
+
+    Raises:
+      InputError: no network, no such dataset, a missing split or column.
+    """
+    hub = task.hub
+    dataset, name = _load(hub, override)
+    missing = [theirs for ours, theirs in hub.splits.items() if ours in ("train", "dev") and theirs not in dataset]
+    if missing:
+        raise InputError(f"{name}: missing split {', '.join(missing)}; found: {', '.join(dataset)}")
+    records = {}
+    for ours, theirs in hub.splits.items():
+        if theirs not in dataset:
+            continue
+        split, where = dataset[theirs], f"{name}, split {theirs}"
+        needed = [*hub.texts, *([hub.label] if ours in ("train", "dev") else [])]
+        absent = [column for column in needed if column not in split.column_names]
+        if absent:
+            raise InputError(f"{where}: missing column {', '.join(absent)}; "
+                             f"found: {', '.join(split.column_names)}")
+        labels = (_labels(task, list(split[hub.label]), split.features[hub.label])
+                  if hub.label in split.column_names else None)
+        ids = list(split[hub.ids]) if hub.ids in split.column_names else range(len(split))
+        texts = zip(*(list(split[column]) for column in hub.texts), strict=True)
+        records[ours] = from_values(task, where, skip_bad_rows, texts, labels, ids)
+    return records

@@ -1,0 +1,354 @@
+"""The loop: step, evaluate, log, save; interrupted anywhere, it goes on bitwise where it was."""
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from flaxbert import metrics, parallel, records, report, tasks, trees
+from flaxbert.checkpoint import Checkpoints, load_params
+from flaxbert.config import Config
+from flaxbert.data import prefetch
+from flaxbert.errors import InputError, RunFailed, note
+from flaxbert.export import head_settings, save_model_folder
+from flaxbert.inference import Inference, score_logits
+from flaxbert.prepare import Ready, parameters_trained, prepare
+from flaxbert.progress import bar
+from flaxbert.steps import TrainState
+
+
+def finetune(config: Config) -> dict[str, Any]:
+    """Trains one run from its settings to its result.json; the result is returned with the run's folder.
+
+    Args:
+      config: the settings.
+
+    Returns:
+      The content of result.json, and `run`, the path of the folder.
+
+    Raises:
+      InputError: anything wrong with flags, files, weights or the folder; or no memory for a batch.
+      RunFailed: the loss was not finite; the last good checkpoint stays.
+    """
+    parallel.start(config)
+    placement = parallel.make(config)
+    run = _output_dir(config)
+    found = parallel.agree(lambda: records.claim(run, config))
+    if found == "finished":
+        note(f"{run}: already finished; nothing to do")
+        return {**(records.read_result(run) or {}), "run": str(run)}
+    ready = prepare(config, placement.shards)
+    parallel.agree(lambda: _found(run, ready, placement))
+    with _memory_told(config):
+        result = Loop(ready, placement, run).go()
+    return {**result, "run": str(run)}
+
+
+def _output_dir(config: Config) -> Path:
+    stamp = parallel.agree(lambda: time.strftime("%Y%m%d-%H%M%S"))
+    return Path(config.output_dir or f"runs/{config.task}-{config.strategy}-{config.seed}-{stamp}")
+
+
+def _found(run: Path, ready: Ready, placement: parallel.Placement) -> str:
+    """Writes what the run is, before its first step."""
+    run.mkdir(parents=True, exist_ok=True)
+    task = ready.task
+    records.write_json(run / "config.json", {
+        "settings": ready.config.to_json(),
+        "task": {"name": task.name, "kind": task.kind, "labels": list(task.labels),
+                 "metrics": list(task.metrics), "pair": task.pair},
+        "examples": {split: len(examples) for split, examples in ready.splits.items()},
+        "steps": ready.total_steps, "row_length": ready.row_length, "row_counts": list(ready.row_counts),
+        "versions": records.versions(), "devices": parallel.describe_devices(placement)})
+    save_model_folder(run / "model", {**ready.pretrained.settings, **head_settings(task.kind, task.labels)},
+                      ready.pretrained.tokenizer)
+    return ""
+
+
+@contextmanager
+def _memory_told(config: Config) -> Iterator[None]:
+    """Out of device memory becomes one line with the flags that help."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise InputError(f"out of device memory with --batch_size={config.batch_size} and --max_length="
+                         f"{config.max_length}: try a larger --micro_batches, --remat, --dtype=bfloat16, "
+                         "or smaller values") from error
+
+
+class Loop:
+    """One run in progress.
+
+    Args:
+      ready: what `prepare` made.
+      placement: where the step runs.
+      run: the run's directory.
+    """
+
+    def __init__(self, ready: Ready, placement: parallel.Placement, run: Path):
+        self.ready, self.placement, self.run = ready, placement, run
+        self.config = ready.config
+        self.programs: dict[int, Any] = {}
+        self.inference = Inference(ready.apply, placement, self.config.packing)
+        self.checkpoints = Checkpoints(run)
+        self.interrupted = False
+        self.status = "running"
+        # What result.json sums up; saved with each checkpoint, so that a resumed run goes on counting.
+        self.sums = {"seconds": 0.0, "training_seconds": 0.0, "examples": 0, "tokens": 0, "processed": 0}
+        self.scores: dict[str, dict[str, float]] = {}
+
+    def go(self) -> dict[str, Any]:
+        """Runs to the end, an interruption or a failure; writes result.json in every case."""
+        begun = time.perf_counter()
+        host = self.ready.start()
+        restored = self.checkpoints.restore(host) if self.config.resume else None
+        if restored:
+            host, about = restored
+            self.sums = about["sums"]
+            note(f"{self.run}: going on from step {int(host.step)} of {self.ready.total_steps}")
+        step = int(host.step)
+        self.metrics = records.Metrics(self.run, step, self.config.tensorboard, parallel.is_main())
+        before = self.sums["seconds"]
+        state = self.placement.put(host)
+        try:
+            with _signals(self):
+                state = self._train(state, step)
+            if self.status == "running":
+                self.status = "finished"
+        except FloatingPointError as error:
+            self.status = "failed"
+            failure = str(error)
+        finally:
+            self.sums["seconds"] = before + time.perf_counter() - begun
+            self.checkpoints.close()
+        best_scores = {}
+        if self.status == "finished":
+            step = int(self.placement.get(state.step))
+            self.scores = self._score(state, step, self._scored_splits())
+            best_scores = self._best_scores(state, step)
+        self.metrics.close()
+        result = self._result(best_scores)
+        if parallel.is_main():
+            records.write_json(self.run / "result.json", result)
+            report.learning_curve(self.metrics.rows, self.ready.task.main_metric, self.run / "learning_curve.png")
+        parallel.barrier("end of run")
+        if self.status == "failed":
+            raise RunFailed(f"{failure}; the last good checkpoint is in {self.run}/checkpoints; try a smaller "
+                            "--learning_rate")
+        return result
+
+    # --- training
+
+    def _train(self, state: TrainState, step: int) -> TrainState:
+        """All steps from `step` on; ends early when asked to stop."""
+        config, total = self.config, self.ready.total_steps
+        pending: tuple[int, Any] | None = None
+        batches = prefetch(self.ready.batches(self.placement, step, total))
+        watch = _Stopwatch()
+        with bar(total, "training", initial=step, hidden=not parallel.is_main()) as progress:
+            if step == 0:
+                self._keep(state, 0)  # something to go back to, should the first steps fail
+            for plan, rows, batch in batches:
+                program = self._program(rows, state, batch, watch)
+                watch.go()
+                state, out = program(state, batch)
+                # The one before is waited for only now, so that the device never idles.
+                self._settle(pending, progress, watch)
+                step, pending = step + 1, (step + 1, out)
+                self._count(plan, rows)
+                evaluate, last = self._evaluates(step), step == total
+                stop = parallel.stop_requested(self.interrupted, step)
+                save = bool(config.save_every) and step % config.save_every == 0
+                if not (evaluate or last or stop or save):
+                    continue
+                pending = self._settle(pending, progress, watch)
+                self.sums["training_seconds"] += watch.stop()
+                better = evaluate and self._evaluate(state, step)
+                if better:
+                    self.checkpoints.save_best(step, self.placement.get(state.params), self._about(step))
+                if save or stop or last or (evaluate and not config.save_every):
+                    self._keep(state, step)
+                if stop and not last:
+                    self.status = "interrupted"
+                    break
+                if evaluate and self._patience_over():
+                    note(f"step {step}: no better {self.ready.task.main_metric} in {config.early_stopping} "
+                         "evaluations; stopping early")
+                    self._keep(state, step)
+                    break
+        return state
+
+    def _program(self, rows: int, state: TrainState, batch: Any, watch: "_Stopwatch") -> Any:
+        """The compiled step for R rows; compilation is no training time."""
+        if rows not in self.programs:
+            self.sums["training_seconds"] += watch.stop()
+            step = self.ready.train_step(self.placement.axis)
+            self.programs[rows] = self.placement.compile_train(step, state, batch)
+        return self.programs[rows]
+
+    def _settle(self, pending: tuple[int, Any] | None, progress: Any, watch: "_Stopwatch") -> None:
+        """Waits for one step's metrics, checks and logs them."""
+        if pending is None:
+            return
+        step, out = pending
+        values = {name: float(value) for name, value in self.placement.get(out).items()}
+        if not math.isfinite(values["loss"]):
+            raise FloatingPointError(f"the loss is {values['loss']} at step {step}")
+        if step % self.config.log_every == 0 or step == self.ready.total_steps:
+            self.metrics.write(self._row(step, "train", values))
+        progress.set_postfix({"loss": f"{values['loss']:.4f}", "lr": f"{values['learning_rate']:.2e}",
+                              "examples/s": f"{self._rate('examples', watch.seconds):.1f}"}, refresh=False)
+        progress.update()
+
+    def _count(self, plan: Any, rows: int) -> None:
+        self.sums["examples"] += len(plan.examples)
+        self.sums["tokens"] += int(self.ready.epochs.lengths[plan.examples].sum())
+        self.sums["processed"] += rows * self.ready.row_length
+
+    def _rate(self, what: str, more_seconds: float = 0.0) -> float:
+        return self.sums[what] / max(self.sums["training_seconds"] + more_seconds, 1e-9)
+
+    def _row(self, step: int, split: str, values: dict[str, float]) -> dict[str, Any]:
+        return {"step": step, "epoch": round(step / self.ready.epochs.steps_per_epoch, 4), "split": split,
+                "seed": self.config.seed, **values}
+
+    def _about(self, step: int) -> dict[str, Any]:
+        return {"step": step, "sums": self.sums, "config": self.config.to_json(),
+                "labels": list(self.ready.task.labels), "versions": records.versions()}
+
+    def _keep(self, state: TrainState, step: int) -> None:
+        self.checkpoints.save(self.placement.get(state), self._about(step))
+
+    # --- evaluation
+
+    def _evaluates(self, step: int) -> bool:
+        """Every so many steps, or so many times an epoch; always at the end."""
+        config, epoch = self.config, self.ready.epochs.steps_per_epoch
+        if step == self.ready.total_steps:
+            return True
+        if config.eval_every:
+            return step % config.eval_every == 0
+        return step * config.evals_per_epoch // epoch > (step - 1) * config.evals_per_epoch // epoch
+
+    def _evaluate(self, state: TrainState, step: int) -> bool:
+        """Scores dev (and its like) after `step`; True where dev is better than ever before."""
+        best = self._best_row()
+        scores = self._score(state, step, [split for split in self.ready.encoded if split.startswith("dev")])
+        main = self.ready.task.main_metric
+        return best is None or scores["dev"][main] > _number(best[main])
+
+    def _score(self, state: TrainState, step: int, splits: list[str]) -> dict[str, dict[str, float]]:
+        """Scores of the labelled ones of these splits after `step`; read from the log where they are there."""
+        found = {}
+        for split in splits:
+            row = next((r for r in self.metrics.rows if r["step"] == step and r["split"] == split), None)
+            scores = score(self.ready, self.inference, state.params, split) if row is None else {
+                name: row[name] for name in ("loss", *self.ready.task.metrics)}
+            if scores:
+                found[split] = scores
+            if scores and row is None:
+                rate = float(self.ready.schedule(step))
+                self.metrics.write(self._row(step, split, {"learning_rate": rate, **scores}))
+        return found
+
+    def _dev_rows(self) -> list[dict[str, Any]]:
+        return [row for row in self.metrics.rows if row["split"] == "dev"]
+
+    def _best_row(self) -> dict[str, Any] | None:
+        """The first dev row with the highest main metric; None before the first evaluation."""
+        return max(self._dev_rows(), key=lambda row: _number(row[self.ready.task.main_metric]), default=None)
+
+    def _patience_over(self) -> bool:
+        best = self._best_row()
+        since = sum(row["step"] > best["step"] for row in self._dev_rows())
+        return bool(self.config.early_stopping) and since >= self.config.early_stopping
+
+    def _scored_splits(self) -> list[str]:
+        return [split for split in self.ready.encoded if split != "train"]
+
+    def _best_scores(self, state: TrainState, step: int) -> dict[str, dict[str, float]]:
+        """Scores of the best checkpoint on every split; official predictions too where asked for."""
+        params, scores = state.params, self.scores
+        if self._best_row()["step"] != step:
+            params = self.placement.put(load_params(self.run)[0])
+            scores = {split: found for split in self._scored_splits()
+                      if (found := score(self.ready, self.inference, params, split))}
+        if self.config.predict_test:
+            for split in self.ready.encoded:
+                if split.startswith("test"):
+                    logits = self.inference.logits(params, self.ready.encoded[split], f"predicting {split}")
+                    if parallel.is_main():
+                        tasks.submission(self.ready.task, split, metrics.predictions(self.ready.task.kind, logits),
+                                         self.ready.splits[split].ids, self.run / "predictions")
+        return scores
+
+    def _result(self, best_scores: dict[str, dict[str, float]]) -> dict[str, Any]:
+        best = self._best_row()
+        return {"status": self.status, "metrics": self.scores, "best": best_scores,
+                "best_step": best["step"] if best else None, "seconds": round(self.sums["seconds"], 3),
+                "examples_per_second": round(self._rate("examples"), 2),
+                "tokens_per_second": round(self._rate("tokens"), 1),
+                "padding_share": round(1 - self.sums["tokens"] / max(self.sums["processed"], 1), 5),
+                "parameters_trained": parameters_trained(self.ready),
+                "parameters_total": trees.count(self.ready.params), "devices": self.placement.shards,
+                "seed": self.config.seed, "task": self.ready.task.name, "main_metric": self.ready.task.main_metric}
+
+
+def score(ready: Ready, inference: Inference, params: Any, split: str) -> dict[str, float]:
+    """Loss and metrics of one split; empty where it has no labels."""
+    encoded = ready.encoded[split]
+    if encoded.labels is None:
+        return {}
+    return score_logits(ready.task, inference.logits(params, encoded, f"scoring {split}"), encoded)
+
+
+def _number(value: float | None) -> float:
+    """A score that was not finite is null in the log, and worse than any."""
+    return -math.inf if value is None else value
+
+
+class _Stopwatch:
+    """Seconds since `go`, until `stop`."""
+
+    def __init__(self):
+        self._since: float | None = None
+
+    def go(self) -> None:
+        if self._since is None:
+            self._since = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        return 0.0 if self._since is None else time.perf_counter() - self._since
+
+    def stop(self) -> float:
+        seconds, self._since = self.seconds, None
+        return seconds
+
+
+@contextmanager
+def _signals(loop: Loop) -> Iterator[None]:
+    """SIGTERM and the first Ctrl-C end the run after the step in progress; a second Ctrl-C at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, _: Any) -> None:
+        if loop.interrupted and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        loop.interrupted = True
+        note(f"{signal.Signals(number).name}: saving after this step")
+    old = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)

@@ -1,0 +1,123 @@
+"""Random small encoders and padded batches for them: what parity is measured on. No torch.
+
+Letters: N sequences, T tokens a row, C outputs.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flaxbert import heads
+from flaxbert.bert import BertConfig
+
+
+@dataclass(frozen=True)
+class Case:
+    """One random configuration: an encoder, its head, and the seed that draws weights and batch."""
+
+    seed: int
+    config: BertConfig
+    kind: str
+    outputs: int
+    rows: int
+    length: int
+
+    @property
+    def model(self) -> heads.SequenceModel:
+        return heads.SequenceModel(self.config, self.outputs)
+
+
+def draw(seed: int) -> Case:
+    """The case number `seed`; widths, depths, lengths and heads at random, kinds and GELUs in turn."""
+    rng = np.random.default_rng(seed)
+    head_count, head_width = int(rng.integers(1, 5)), int(rng.choice([4, 6, 7, 12]))
+    width = head_count * head_width
+    kind = ("classification", "regression", "classification", "multi_label")[seed % 4]
+    config = BertConfig(
+        vocab_size=int(rng.integers(20, 60)), hidden_size=width, num_hidden_layers=int(rng.integers(1, 4)),
+        num_attention_heads=head_count, intermediate_size=int(rng.integers(width, 2 * width)),
+        hidden_act=("gelu", "gelu_new")[seed // 2 % 2], max_position_embeddings=24,
+        layer_norm_eps=(1e-12, 1e-5)[seed % 3 == 0])
+    return Case(seed, config, kind, 1 if kind == "regression" else int(rng.integers(2, 6)),
+                int(rng.integers(2, 6)), int(rng.choice([3, 5, 7, 11, 13, 17, 19, 23, 24])))
+
+
+def batch(case: Case, seed: int) -> dict[str, np.ndarray]:
+    """A padded batch (fields: `data.py`): random ids, odd lengths, two segments, one row without padding."""
+    rng = np.random.default_rng([case.seed, seed])
+    shape = n, t = case.rows, case.length
+    lengths = rng.integers(2, t + 1, n)
+    lengths[0] = t
+    column = np.arange(t)
+    real = column < lengths[:, None]
+    second = real & (column >= rng.integers(1, lengths + 1)[:, None])
+    labels = {"classification": lambda: rng.integers(0, case.outputs, (n, 1)).astype(np.int32),
+              "regression": lambda: rng.normal(2.5, 1, (n, 1)).astype(np.float32),
+              "multi_label": lambda: rng.integers(0, 2, (n, 1, case.outputs)).astype(np.float32)}[case.kind]()
+    return {"tokens": np.where(real, rng.integers(1, case.config.vocab_size, shape), 0).astype(np.int32),
+            "types": second.astype(np.int32), "positions": np.broadcast_to(column, shape).astype(np.int32),
+            "sequence": real.astype(np.int32), "first": np.zeros((n, 1), np.int32), "labels": labels,
+            "weights": np.ones((n, 1), np.float32), "row": np.arange(n, dtype=np.int32)}
+
+
+def packed(rows: Mapping[str, np.ndarray], places: list[list[tuple[int, int]]], length: int,
+           slots: int) -> dict[str, np.ndarray]:
+    """The same sequences, several a row.
+
+    Args:
+      rows: a padded batch.
+      places: for each new row, (old row, first column) of what stands in it.
+      length: T of the new rows.
+      slots: E of the new rows.
+    """
+    n = len(places)
+    new = {name: np.zeros((n, length), np.int32) for name in ("tokens", "types", "positions", "sequence")}
+    new |= {"first": np.zeros((n, slots), np.int32), "weights": np.zeros((n, slots), np.float32),
+            "labels": np.zeros((n, slots, *rows["labels"].shape[2:]), rows["labels"].dtype),
+            "row": np.arange(n, dtype=np.int32)}
+    for row, place in enumerate(places):
+        for slot, (old, start) in enumerate(place):
+            size = rows["sequence"][old].sum()
+            for name in ("tokens", "types", "positions"):
+                new[name][row, start:start + size] = rows[name][old, :size]
+            new["sequence"][row, start:start + size] = slot + 1
+            new["first"][row, slot], new["weights"][row, slot] = start, 1
+            new["labels"][row, slot] = rows["labels"][old, 0]
+    return new
+
+
+def everything(model: heads.SequenceModel, kind: str):
+    """A compiled (params, batch) -> (hidden states, pooled, logits, loss, gradients)."""
+    def loss_of(params: Any, batch: Mapping[str, jax.Array]):
+        logits = model.apply({"params": params}, batch)
+        losses = heads.LOSSES[kind](logits, batch["labels"])
+        return (losses * batch["weights"]).sum() / batch["weights"].sum(), logits
+
+    def compute(params: Any, batch: Mapping[str, jax.Array]):
+        (loss, logits), gradients = jax.value_and_grad(loss_of, has_aux=True)(params, batch)
+        states = model.apply({"params": params}, batch, method=lambda m, b: m.bert(b))
+        pooled = model.apply({"params": params}, batch, method="pooled")
+        return states, pooled, logits, loss, gradients
+    return jax.jit(compute)
+
+
+def worst_gradient(got: Mapping[str, Any], want: Mapping[str, Any]) -> tuple[float, str]:
+    """(error, name) of the worst leaf, the error in units of what is allowed.
+
+    Allowed is 1e-4 of the leaf's largest entry, or 1e-6 of the largest entry of all where that is more: the
+    gradient of a key's bias is zero in exact arithmetic, for softmax does not see a constant added to all
+    scores of a token.
+    """
+    largest = {name: float(np.abs(leaf).max()) for name, leaf in want.items()}
+    floor = 1e-6 * max(largest.values())
+    return max((float(np.abs(np.asarray(got[name]) - leaf).max()) / max(1e-4 * largest[name], floor), name)
+               for name, leaf in want.items())
+
+
+def as_device(batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
+    """The batch as JAX arrays."""
+    return {name: jnp.asarray(value) for name, value in batch.items()}

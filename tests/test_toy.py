@@ -1,0 +1,136 @@
+"""The bundled tasks: the same for everybody, apart in vocabulary, solvable; and the bundled vocabulary."""
+
+import hashlib
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import flaxbert
+from flaxbert import tasks
+from flaxbert.tasks.toy import SIZES, Writer
+from flaxbert.tasks.words import words
+
+NAMES = ("toy_sentence", "toy_pair", "toy_regression")
+BUNDLED = Path(next(iter(flaxbert.__path__))) / "assets" / "bundled"
+
+
+def texts(examples):
+    return [*examples.first, *(examples.second or [])]
+
+
+def vocabulary(examples):
+    return {word for text in texts(examples) for word in re.findall(r"\w+", text.lower())}
+
+
+# The data are part of what a score means: a change of words or templates must be a decision, seen here.
+DIGESTS = {"toy_sentence": "192e0edcb51f6cee", "toy_pair": "bb4ff00348327126",
+           "toy_regression": "5d72b0a4e3dc4143"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_sentences_are_the_same_everywhere(name):
+    digest = hashlib.sha256()
+    for split in SIZES:
+        examples = tasks.get(name).generate(split)
+        rows = zip(examples.first, examples.second or examples.first, examples.labels.tolist(), strict=True)
+        digest.update("\n".join(f"{a}\t{b}\t{label:.3f}" for a, b, label in rows).encode())
+    assert digest.hexdigest()[:16] == DIGESTS[name]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_splits_are_of_the_stated_size_and_share_no_example(name):
+    task = tasks.get(name)
+    splits = {split: task.generate(split) for split in SIZES}
+    seen = set()
+    for split, examples in splits.items():
+        assert len(examples) == SIZES[split] == len(examples.labels) == len(examples.ids)
+        rows = set(zip(examples.first, examples.second or examples.first, strict=True))
+        assert len(rows) == SIZES[split]
+        assert not rows & seen
+        seen |= rows
+        lengths = [len(text.split()) for text in examples.first]
+        assert min(lengths) >= 5
+        assert max(lengths) <= 24
+        assert all(text[0].isupper() and text.endswith(".") and "{" not in text for text in texts(examples))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_dev_and_test_have_words_that_train_lacks_and_most_that_it_has(name):
+    task = tasks.get(name)
+    train = vocabulary(task.generate("train"))
+    for split in ("dev", "test"):
+        new = vocabulary(task.generate(split)) - train
+        tokens = [word for text in texts(task.generate(split)) for word in re.findall(r"\w+", text.lower())]
+        assert len(new) >= 10
+        assert 0.03 < np.mean([word in new for word in tokens]) < 0.2
+
+
+@pytest.mark.parametrize("name", NAMES[:2])
+def test_classes_are_balanced(name):
+    task = tasks.get(name)
+    for split in SIZES:
+        counts = np.bincount(task.generate(split).labels, minlength=len(task.labels))
+        assert counts.max() - counts.min() < 0.05 * SIZES[split]
+
+
+# Measured with words and word pairs: 0.88 accuracy, 0.83 accuracy (majority 0.34), 0.85 Pearson.
+@pytest.mark.parametrize(("name", "low", "high"), [("toy_sentence", 0.75, 0.95), ("toy_pair", 0.7, 0.93),
+                                                   ("toy_regression", 0.7, 0.95)])
+def test_train_teaches_dev_but_not_all_of_it(name, low, high):
+    from scipy.sparse import hstack
+    from sklearn.feature_extraction.text import CountVectorizer
+    from sklearn.linear_model import Ridge
+    task = tasks.get(name)
+    train, dev = task.generate("train"), task.generate("dev")
+    columns = [(train.first, dev.first)] + ([(train.second, dev.second)] if task.pair else [])
+    counters = [CountVectorizer(ngram_range=(1, 2)).fit(known) for known, _ in columns]
+    seen = hstack([counter.transform(known) for counter, (known, _) in zip(counters, columns, strict=True)])
+    unseen = hstack([counter.transform(new) for counter, (_, new) in zip(counters, columns, strict=True)])
+    if task.kind == "regression":
+        score = np.corrcoef(Ridge().fit(seen, train.labels).predict(unseen), dev.labels)[0, 1]
+    else:
+        goal = np.eye(len(task.labels))[train.labels]
+        score = (Ridge().fit(seen, goal).predict(unseen).argmax(1) == dev.labels).mean()
+    assert low < score < high
+
+
+def test_a_slot_never_repeats_a_word_and_the_article_fits():
+    writer = Writer(0, new=False)
+    for _ in range(20):
+        sentence = writer.sentence("a {thing} and a {thing2}", {"thing": words("apple, pear")})
+        assert sentence in ("An apple and a pear.", "A pear and an apple.")
+
+
+def test_bundled_vocabulary_writes_any_english_text():
+    from transformers import AutoTokenizer
+    tokenizer = AutoTokenizer.from_pretrained(BUNDLED)
+    config = json.loads((BUNDLED / "config.json").read_text())
+    assert len(tokenizer) == config["vocab_size"] > 1000
+    assert tokenizer.convert_ids_to_tokens(list(range(5))) == ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    pair = tokenizer("The Baker bought", "a horse")
+    assert tokenizer.convert_ids_to_tokens(pair["input_ids"]) == [
+        "[CLS]", "the", "baker", "bought", "[SEP]", "a", "horse", "[SEP]"]
+    assert pair["token_type_ids"] == [0, 0, 0, 0, 0, 1, 1, 1]
+    assert tokenizer.tokenize("Café") == tokenizer.tokenize("cafe")
+    odd = "Zyx-quuxes don't 100% “agree”, (e.g.) #7@home: $5; a/b\\c=[d]{e}~^|`<f>+g*h&i_j…"
+    assert tokenizer.unk_token_id not in tokenizer(odd)["input_ids"]
+    long = tokenizer("horse " * 700, verbose=False)
+    assert len(long["input_ids"]) == 702  # nothing left over that truncates or pads
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_toy_word_is_one_piece(name):
+    from transformers import AutoTokenizer
+    tokenizer = AutoTokenizer.from_pretrained(BUNDLED)
+    for split in SIZES:
+        assert all(len(tokenizer.tokenize(word)) == 1 for word in vocabulary(tasks.get(name).generate(split)))
+
+
+def test_the_bundled_files_are_what_the_script_writes(tmp_path):
+    from experiments.make_bundled import main
+    main(tmp_path)
+    for path in sorted(tmp_path.iterdir()):
+        assert path.read_bytes() == (BUNDLED / path.name).read_bytes(), "run experiments.make_bundled"
