@@ -20,7 +20,8 @@ from jax import lax
 from flaxbert.errors import InputError
 
 ACTIVATIONS = {
-    "gelu": lambda x: jax.nn.gelu(x, approximate=False),
+    # By erf: jax.nn.gelu goes by erfc, which costs a third more in the MLP on CPU.
+    "gelu": lambda x: x * (0.5 * (1 + lax.erf(x * 0.5**0.5))),
     "gelu_new": lambda x: jax.nn.gelu(x, approximate=True),
     "gelu_pytorch_tanh": lambda x: jax.nn.gelu(x, approximate=True),
     "relu": jax.nn.relu,
@@ -97,8 +98,34 @@ def _layer_site(layer: int, which: int) -> int:
     return 16 + 4 * layer + which
 
 
-def _dense(config: BertConfig, features: int, dtype: Any) -> nn.Dense:
-    return nn.Dense(features, dtype=dtype, kernel_init=_initializer(config))
+class Dense(nn.Module):
+    """x W + b over the last axis, as one product of two matrices.
+
+    The leading axes are folded into one: for a product with three axes XLA's CPU backend transposes
+    the activations in the backward pass, which made a whole layer 1.3 times slower.
+
+    Attributes:
+      features: width of the output.
+      dtype: of the arithmetic.
+      stddev: of the truncated normal that initialises W.
+    """
+
+    features: int
+    dtype: Any
+    stddev: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """x [..., D] -> [..., features]."""
+        kernel = self.param("kernel", jax.nn.initializers.truncated_normal(self.stddev),
+                            (x.shape[-1], self.features))
+        bias = self.param("bias", jax.nn.initializers.zeros, (self.features,))
+        y = x.reshape(-1, x.shape[-1]).astype(self.dtype) @ kernel.astype(self.dtype)
+        return (y + bias.astype(self.dtype)[None]).reshape(*x.shape[:-1], self.features)
+
+
+def _dense(config: BertConfig, features: int, dtype: Any) -> Dense:
+    return Dense(features, dtype, config.initializer_range)
 
 
 def _initializer(config: BertConfig):

@@ -6,6 +6,7 @@ function that does the work.
 
 import dataclasses
 import json
+import os
 import sys
 import textwrap
 from collections.abc import Callable
@@ -172,6 +173,8 @@ def _converted(flag: str, value: Any) -> Any:
 def main(arguments: list[str] | None = None) -> None:
     """Runs one command and exits: 0, 2 after bad input, 1 after a run that failed."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    # XLA's CPU loader warns at length about every program that the compilation cache gives back.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if not arguments or arguments[0] in ("--help", "-h", "-help", "help"):
         print(_overview())
         sys.exit(0 if arguments else 2)

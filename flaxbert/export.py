@@ -77,6 +77,8 @@ def export(run: str | Path, to: str | Path, checkpoint: str = "best") -> None:
     task = record.get("task", {})
     head = head_settings(task["kind"], task.get("labels", ())) if "kind" in task else {}
     settings = {**model.settings, **head}
+    if "head" not in model.params:
+        raise InputError(f"--run={run}: has no sequence classification head to export")
     outputs = model.params["head"]["kernel"].shape[-1]
     if len(settings.get("id2label", ())) != outputs:
         raise InputError(f"--run={run}: its head has {outputs} outputs, but the run names "

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
-from flaxbert.bert import POOLED_SITE, Bert, BertConfig, RowDropout
+from flaxbert.bert import POOLED_SITE, Bert, BertConfig, Dense, RowDropout
 
 
 class SequenceModel(nn.Module):
@@ -33,10 +33,9 @@ class SequenceModel(nn.Module):
 
     def setup(self):
         c = self.config
-        init = jax.nn.initializers.truncated_normal(c.initializer_range)
         self.bert = Bert(c, self.dtype, self.remat, self.frozen_layers)
-        self.pooler = nn.Dense(c.hidden_size, dtype=self.dtype, kernel_init=init)
-        self.head = nn.Dense(self.outputs, dtype=jnp.float32, kernel_init=init)
+        self.pooler = Dense(c.hidden_size, self.dtype, c.initializer_range)
+        self.head = Dense(self.outputs, jnp.float32, c.initializer_range)
 
     def pooled(self, batch: Mapping[str, jax.Array], dropout: RowDropout | None = None,
                start: int = 0) -> jax.Array:

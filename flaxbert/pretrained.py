@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import ml_dtypes  # noqa: F401  gives numpy the type bfloat16, which safetensors asks for by name
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
@@ -247,9 +246,11 @@ def _options(vocabulary: Path) -> dict[str, Any]:
 def _locate(name: str) -> Path:
     """The folder that `name` means, downloaded from the hub if need be."""
     path = Path(name).expanduser()
-    if name == "bundled" or path.is_dir():
-        return BUNDLED if name == "bundled" else path
-    if path.exists():
+    if name == "bundled":
+        return BUNDLED
+    if name and path.is_dir():
+        return path
+    if name and path.exists():
         raise InputError(f"{name}: is a file; give the folder that holds config.json and model.safetensors")
     if not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", name):
         raise InputError(f"{name!r}: no such folder, and no hub name either")
@@ -307,7 +308,7 @@ def _weight_files(folder: Path) -> list[Path]:
 
 
 def _read_tensors(folder: Path, name: str) -> dict[str, np.ndarray]:
-    """Name -> array of every tensor in the safetensors of a folder."""
+    """Name -> array of every tensor in the safetensors of a folder; bfloat16 too, which JAX teaches numpy."""
     files = _weight_files(folder)
     if not files:
         unsafe = sorted(file.name for pattern in _UNSAFE for file in folder.glob(pattern))
@@ -332,10 +333,11 @@ def _shapes(config: BertConfig, parts: Container[str], outputs: int) -> dict[str
 
 
 def _require(problems: list[str], where: Any) -> None:
-    """Raises all problems as one line; of very many, the first forty."""
+    """Raises all problems as one line; of very many, the first and the last twenty."""
+    if len(problems) > 41:
+        problems = [*problems[:20], f"... {len(problems) - 40} more ...", *problems[-20:]]
     if problems:
-        more = f"; and {len(problems) - 40} more" if len(problems) > 40 else ""
-        raise InputError(f"{where}: {'; '.join(problems[:40])}{more}")
+        raise InputError(f"{where}: {'; '.join(problems)}")
 
 
 def _first_line(error: Exception) -> str:

@@ -157,9 +157,12 @@ class Loop:
             if step == 0:
                 self._keep(state, 0)  # something to go back to, should the first steps fail
             for plan, rows, batch in batches:
-                program = self._program(rows, state, batch, watch)
+                if rows not in self.programs:  # compilation is no training time
+                    pending = self._settle(pending, progress, watch)
+                    self.sums["training_seconds"] += watch.stop()
+                    self._compile(rows, state, batch)
                 watch.go()
-                state, out = program(state, batch)
+                state, out = self.programs[rows](state, batch)
                 # The one before is waited for only now, so that the device never idles.
                 self._settle(pending, progress, watch)
                 step, pending = step + 1, (step + 1, out)
@@ -186,13 +189,9 @@ class Loop:
                     break
         return state
 
-    def _program(self, rows: int, state: TrainState, batch: Any, watch: "_Stopwatch") -> Any:
-        """The compiled step for R rows; compilation is no training time."""
-        if rows not in self.programs:
-            self.sums["training_seconds"] += watch.stop()
-            step = self.ready.train_step(self.placement.axis)
-            self.programs[rows] = self.placement.compile_train(step, state, batch)
-        return self.programs[rows]
+    def _compile(self, rows: int, state: TrainState, batch: Any) -> None:
+        step = self.ready.train_step(self.placement.axis)
+        self.programs[rows] = self.placement.compile_train(step, state, batch)
 
     def _settle(self, pending: tuple[int, Any] | None, progress: Any, watch: "_Stopwatch") -> None:
         """Waits for one step's metrics, checks and logs them."""

@@ -1,9 +1,26 @@
-"""What several test files share."""
+"""What several test files share. Everything runs on the CPU, on up to four simulated devices."""
 
 import os
+import tempfile
 from pathlib import Path
 
-import pytest
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
+# One compilation cache for the whole session, its subprocesses included: the tests of the loop start the same
+# few programs again and again. It is new and empty each time, so that no test sees an old compiler's code.
+_cache = tempfile.TemporaryDirectory(prefix="flaxbert-tests-", ignore_cleanup_errors=True)
+os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache.name
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # XLA warns of pseudo-features of the CPU at each program from the cache
+os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+
+import hypothesis  # noqa: E402
+import jax  # noqa: E402
+import pytest  # noqa: E402
+
+# The same examples in every run: a red test is red for everybody.
+hypothesis.settings.register_profile("flaxbert", derandomize=True, deadline=None, database=None)
+hypothesis.settings.load_profile("flaxbert")
 
 
 @pytest.fixture(scope="session")
@@ -13,3 +30,17 @@ def outside() -> Path:
     if not folder:
         pytest.skip("FLAXBERT_DATA is not set: no real data or weights to test on")
     return Path(folder)
+
+
+@pytest.fixture
+def strict_ranks():
+    """Adding a [D] to an [R, D] raises, as a forgotten axis would: nothing in model or step may rely on it."""
+    with jax.numpy_rank_promotion("raise"):
+        yield
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory) -> str:
+    """A Hugging Face folder: two layers of width 16 with random weights, and the bundled tokenizer."""
+    from small import write_model
+    return write_model(tmp_path_factory.mktemp("models") / "tiny")

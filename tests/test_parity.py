@@ -35,7 +35,7 @@ def params_of(case, tensors):
     return from_tensors(tensors, case.config, f"case {case.seed}")
 
 
-@pytest.mark.parametrize("seed", range(24))
+@pytest.mark.parametrize("seed", range(20))
 def test_equals_pytorch(reference, seed, record_property):
     case = cases.draw(seed)
     bert = reference.model(case)
@@ -63,15 +63,13 @@ def test_twenty_steps_of_adamw_equal_pytorch(reference, seed, record_property):
     optimizer = optax.adamw(ADAMW["lr"], *ADAMW["betas"], ADAMW["eps"], weight_decay=ADAMW["weight_decay"])
 
     @jax.jit
-    def step(params, moments, batch):
-        def loss_of(p):
-            return heads.LOSSES[case.kind](case.model.apply({"params": p}, batch), batch["labels"]).mean()
-        loss, gradients = jax.value_and_grad(loss_of)(params)
+    def update(params, moments, gradients):
         updates, moments = optimizer.update(gradients, moments, params)
-        return optax.apply_updates(params, updates), moments, loss
+        return optax.apply_updates(params, updates), moments
     moments, losses = optimizer.init(params), []
     for batch in batches:
-        params, moments, loss = step(params, moments, batch)
+        *_, loss, gradients = cases.everything(case.model, case.kind)(params, batch)
+        params, moments = update(params, moments, gradients)
         losses.append(float(loss))
     want = reference.adamw_losses(bert, batches, **ADAMW)
     worst = float(np.abs(np.array(losses) - want).max())
@@ -92,7 +90,7 @@ def test_equals_the_golden_numbers(file):
     params = from_tensors(part("weights/"), config, file)
     batch, want, norms = part("batch/"), part("want/"), part("norm/")
     model = heads.SequenceModel(config, want["logits"].shape[-1])
-    states, _, logits, loss, gradients = cases.everything(model, about["kind"])(params, batch)
+    states, _, logits, loss, gradients = cases.everything(model, about["kind"], optimized=True)(params, batch)
     real = batch["sequence"] > 0
     assert apart(states[0], want["embeddings"], real) < STATES
     assert apart(states[1], want["layer_1"], real) < STATES
@@ -120,11 +118,12 @@ def random_case():
 
 def test_packed_equals_padded(random_case):
     case, params = random_case
-    padded = cases.batch(case, 0)
-    sizes = padded["sequence"].sum(1)
-    # Row 0: sequences 3 and 0 after a gap; row 1: 1, 4 and 2; row 2 is empty.
-    places = [[(3, 1), (0, 1 + sizes[3])], [(1, 0), (4, sizes[1]), (2, sizes[1] + sizes[4])], []]
-    packed = cases.packed(padded, places, 24, 4)
+    batch = cases.batch(case, 0)
+    sizes = batch["sequence"].sum(1)
+    # Both as 5 rows of 24 tokens and 4 slots, which is one program. Row 0 begins with a gap; 2, 3, 4 are empty.
+    padded = cases.packed(batch, [[(i, 0)] for i in range(5)], 24, 4)
+    places = [[(3, 1), (0, 1 + sizes[3])], [(1, 0), (4, sizes[1]), (2, sizes[1] + sizes[4])], [], [], []]
+    packed = cases.packed(batch, places, 24, 4)
     compute = cases.everything(case.model, case.kind)
     _, _, logits, loss, gradients = compute(params, padded)
     _, _, packed_logits, packed_loss, packed_gradients = compute(params, packed)
@@ -132,12 +131,10 @@ def test_packed_equals_padded(random_case):
         for slot, (old, _) in enumerate(place):
             np.testing.assert_allclose(packed_logits[row, slot], logits[old, 0], atol=PACKED, rtol=0)
     assert abs(float(loss) - float(packed_loss)) < LOSS
-    flat = trees.flatten(gradients)
-    assert cases.worst_gradient(trees.flatten(packed_gradients), flat)[0] < 1
+    assert cases.worst_gradient(trees.flatten(packed_gradients), trees.flatten(gradients))[0] < 1
     # Neighbours and padding do not reach a sequence, not even in the last bit.
-    other = {**packed, "tokens": np.where(packed["sequence"] == 2, 1, np.where(packed["sequence"], packed["tokens"],
-                                                                              5))}
-    np.testing.assert_array_equal(compute(params, other)[2][:2, 0], packed_logits[:2, 0])
+    tokens = np.select([packed["sequence"] == 1, packed["sequence"] > 1], [packed["tokens"], 1], 5)
+    np.testing.assert_array_equal(compute(params, {**packed, "tokens": tokens})[2][:2, 0], packed_logits[:2, 0])
 
 
 def test_layers_a_to_b_from_given_hidden_states(random_case):
@@ -197,11 +194,11 @@ def test_a_real_model_equals_pytorch(reference, outside, record_property):
     for i, (first, second) in enumerate(PAIRS):
         ours = pretrained.tokenizer(first, second)
         assert ours["input_ids"] == padded["input_ids"][i][padded["attention_mask"][i] > 0].tolist()
-    batch = {"tokens": padded["input_ids"], "types": padded["token_type_ids"], "sequence": padded["attention_mask"]}
+    names = {"tokens": "input_ids", "sequence": "attention_mask", "types": "token_type_ids"}
+    batch = {field: padded[name] for field, name in names.items()}
     bert = BertModel.from_pretrained(folder, attn_implementation="eager", dtype=torch.float32).eval()
     with torch.no_grad():
-        want = bert(*(torch.from_numpy(padded[name]) for name in ("input_ids", "attention_mask", "token_type_ids")),
-                    output_hidden_states=True)
+        want = bert(*(torch.from_numpy(padded[name]) for name in names.values()), output_hidden_states=True)
     batch["positions"] = np.broadcast_to(np.arange(batch["tokens"].shape[1]), batch["tokens"].shape)
     batch["first"] = np.zeros((len(PAIRS), 1), np.int32)
     model = heads.SequenceModel(pretrained.config, 1)

@@ -213,6 +213,14 @@ def test_a_bad_file_is_refused_even_where_rows_are_skipped(tmp_path, content, sa
     assert all(words in message for words in said)
 
 
+def test_dev_without_any_label_is_refused_and_one_empty_text_of_two_is_fine(tmp_path):
+    write(tmp_path / "train.tsv", *GOOD, "E.\t\tentailment")
+    write(tmp_path / "dev.tsv", GOOD[0], "A.\tB.\t", "C.\tD.\t")
+    assert "dev.tsv, line 2: no label" in refused(task="rte", data_dir=str(tmp_path))
+    write(tmp_path / "dev.tsv", *GOOD)
+    assert load(task="rte", data_dir=str(tmp_path))[1]["train"].second == ["B.", "D.", ""]
+
+
 def test_a_file_of_bad_rows_only_is_refused(tmp_path):
     write(tmp_path / "dev.tsv", *GOOD)
     write(tmp_path / "train.tsv", GOOD[0], "A.\tB.\tmaybe")
@@ -388,9 +396,15 @@ def test_hub_problems_are_one_line(tmp_path, quiet_datasets):
     message = refused(task="sst2", hub_dataset=str(tmp_path))
     assert "split train: missing column sentence; found: text, label" in message
     for split in ("train", "validation"):
-        write(tmp_path / f"{split}.jsonl", *(json.dumps({"sentence": "a", "label": n}) for n in (1, 7)))
+        write(tmp_path / f"{split}.jsonl", *(json.dumps({"sentence": "a", "label": n}) for n in (1, 7, -2)))
     message = refused(task="sst2", hub_dataset=str(tmp_path))
     assert "split train, row 1: unknown label '7'; valid: 0, 1, negative, positive" in message
+    _, splits, report = load(task="sst2", hub_dataset=str(tmp_path), skip_bad_rows=True)
+    assert splits["dev"].labels.tolist() == [1]
+    assert list(report.skipped.values()) == [2, 2]
+    (tmp_path / "empty").mkdir()
+    message = refused(task="sst2", hub_dataset=f"{tmp_path}/empty")
+    assert f"for the folder {tmp_path}/empty and got: " in message
 
 
 def test_without_a_network_the_line_says_what_was_asked_and_what_to_do(quiet_datasets, monkeypatch):

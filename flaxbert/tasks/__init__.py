@@ -150,7 +150,7 @@ def describe() -> str:
         if task.generate:
             continue
         if not task.files:
-            lines += [f"  {task.name}: --train_file --dev_file [--test_file] --text_columns=A[,B] --label_column=C",
+            lines += [f"  {task.name}: --train_file --dev_file [--test_file] --text_columns=A[,B] --label_column",
                       "    TSV, CSV or JSONL, by the file's ending; --label_type=" + " | ".join(KINDS),
                       "    several labels of one row: a JSON list, or text with | between",
                       *(f"    metrics of {kind}: {', '.join(names)}" for kind, names in custom.METRICS.items())]

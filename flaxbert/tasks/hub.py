@@ -1,5 +1,8 @@
 """Splits from the Hugging Face hub, or from a local folder of the same columns, through `datasets`."""
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from flaxbert.errors import InputError
@@ -18,6 +21,18 @@ def _failures() -> tuple[type[Exception], ...]:
     return DatasetsError, HfHubHTTPError, OfflineModeIsEnabled, OSError, ValueError, RuntimeError
 
 
+@contextmanager
+def _one_line_is_enough() -> Iterator[None]:
+    """Keeps the hub client from warning of each of its retries; what failed in the end is raised anyway."""
+    logger = logging.getLogger("huggingface_hub")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
 def _load(hub: Hub, override: str) -> tuple[object, str]:
     """The DatasetDict, and what to call it in messages.
 
@@ -27,18 +42,19 @@ def _load(hub: Hub, override: str) -> tuple[object, str]:
         one of the same name, or none.
     """
     import datasets
-    path, config, revision = hub.path, hub.config, hub.revision
+    path, config, revision = (override, None, None) if override else (hub.path, hub.config, hub.revision)
+    folder = bool(override) and Path(override).is_dir()
     try:
-        if override:
-            path, revision = override, None
-            known = [] if Path(override).is_dir() else datasets.get_dataset_config_names(override)
-            config = hub.config if hub.config in known else None
-        name = path + (f" ({config})" if config else "")
-        return datasets.load_dataset(path, config, revision=revision), name
+        with _one_line_is_enough():
+            if override and not folder and hub.config in datasets.get_dataset_config_names(override):
+                config = hub.config
+            loaded = datasets.load_dataset(path, config, revision=revision)
+        return loaded, path + (f" ({config})" if config else "")
     except _failures() as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = " ".join(str(error).split())[:200].rstrip(". ") or type(error).__name__
         asked = f"dataset {path!r}" + (f", configuration {config!r}" if config else "")
-        raise InputError(f"asked the Hugging Face hub for {asked} and got: {reason}. Give {HINT}") from error
+        asked = f"asked `datasets` for the folder {path}" if folder else f"asked the Hugging Face hub for {asked}"
+        raise InputError(f"{asked} and got: {reason}. Give {HINT}") from error
 
 
 def _labels(task: Task, column: list[object], feature: object) -> list[object]:
@@ -57,7 +73,7 @@ def _labels(task: Task, column: list[object], feature: object) -> list[object]:
     if names and {name.lower() for name in names} <= set(ours):
         return [None if value in (-1, None) else ours[names[value].lower()] for value in column]
     if column and task.labels and all(isinstance(value, int) for value in column):
-        return [None if value == -1 else (task.labels[value] if value < len(task.labels) else value)
+        return [None if value == -1 else (task.labels[value] if 0 <= value < len(task.labels) else value)
                 for value in column]
     return column
 

@@ -1,0 +1,1 @@
+"""The PyTorch side of every comparison; needs the extra `torch`."""

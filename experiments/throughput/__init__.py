@@ -1,0 +1,1 @@
+"""How fast training is; question and results in README.md."""

@@ -1,0 +1,201 @@
+"""One point of the throughput study: the library's own training step, compiled, counted and timed.
+
+Letters: R rows, T tokens a row, B examples a batch.
+"""
+
+import statistics
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from experiments.records import PointFailed
+from flaxbert import parallel, trees
+from flaxbert.config import Config
+from flaxbert.data import prefetch
+from flaxbert.prepare import Ready, parameters_trained, prepare
+
+
+@dataclass(frozen=True)
+class Programs:
+    """A run made ready, with every program that its steps need.
+
+    Attributes:
+      ready: what `prepare` made.
+      placement: where it runs.
+      by_rows: R -> compiled training step.
+      state: on the devices, after one step of each program.
+      seconds: of tracing and compiling them all.
+    """
+
+    ready: Ready
+    placement: parallel.Placement
+    by_rows: dict[int, jax.stages.Compiled]
+    state: Any
+    seconds: float
+
+    def flops(self, rows: int) -> float:
+        """Floating point operations of one step with R rows, over all devices, as XLA counts them."""
+        return self.by_rows[rows].cost_analysis()["flops"] * self.placement.shards
+
+    def bytes(self) -> int | None:
+        """The largest memory need of a step on one device, as XLA plans it: state, batch and temporaries."""
+        needs = [program.memory_analysis() for program in self.by_rows.values()]
+        if None in needs:
+            return None
+        return max(n.argument_size_in_bytes + n.output_size_in_bytes + n.temp_size_in_bytes
+                   - n.alias_size_in_bytes for n in needs)
+
+
+def compile_programs(config: Config) -> Programs:
+    """Prepares the run that `config` describes, compiles all its training steps and runs each once."""
+    placement = parallel.make(config)
+    ready = prepare(config, placement.shards)
+    state = placement.put(ready.start())
+    by_rows: dict[int, jax.stages.Compiled] = {}
+    seconds = 0.0
+    with _no_compilation_cache():
+        for _, rows, batch in ready.batches(placement, 0, ready.total_steps):
+            if rows in by_rows:
+                continue
+            begun = time.perf_counter()
+            step = ready.train_step(placement.axis)
+            by_rows[rows] = placement.compile_train(step, state, batch)
+            seconds += time.perf_counter() - begun
+            state, _ = by_rows[rows](state, batch)
+            if len(by_rows) == len(ready.row_counts):
+                break
+    return Programs(ready, placement, by_rows, jax.block_until_ready(state), seconds)
+
+
+@contextmanager
+def _no_compilation_cache() -> Iterator[None]:
+    """Programs kept on disk would make compilation look free."""
+    before = jax.config.jax_enable_compilation_cache
+    jax.config.update("jax_enable_compilation_cache", False)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_enable_compilation_cache", before)
+
+
+def matmul_rate(dtype: Any, repeats: int = 5) -> float:
+    """Floating point operations a second of one device that multiplies large square matrices: the median.
+
+    Args:
+      dtype: of both matrices and the product; precision as jax has it by default, as in the step.
+      repeats: how often it is timed.
+    """
+    # The sides: long enough to reach the full rate, short enough for tens of milliseconds.
+    side, count = (2048, 1) if jax.default_backend() == "cpu" else (8192, 8)
+    a = jnp.full((side, side), 1 / side, dtype)
+    multiply = jax.jit(jnp.matmul)
+    jax.block_until_ready(multiply(a, a))
+    times = []
+    for _ in range(repeats):
+        begun = time.perf_counter()
+        jax.block_until_ready([multiply(a, a) for _ in range(count)])
+        times.append(time.perf_counter() - begun)
+    return 2 * side**3 * count / statistics.median(times)
+
+
+def matmul_rates(dtype: Any) -> dict[str, float]:
+    """`matmul_rate` in float32, in the step's own dtype, and in bfloat16 on accelerators."""
+    half = [] if jax.default_backend() == "cpu" else ["bfloat16"]
+    return {name: matmul_rate(name) for name in dict.fromkeys(["float32", *half, jnp.dtype(dtype).name])}
+
+
+def timed(programs: Programs, warmup: int, steps: int, repeats: int) -> list[dict[str, float]]:
+    """Trains, as the loop does: batches made in the background, the step before waited for after a dispatch.
+
+    Args:
+      programs: compiled; the state in it is used up.
+      warmup: steps that are not counted.
+      steps: of one window.
+      repeats: windows.
+
+    Returns:
+      for each window its seconds, steps, examples, tokens (real ones), processed tokens and flops.
+    """
+    ready, placement, state = programs.ready, programs.placement, programs.state
+    batches = prefetch(ready.batches(placement, 0, warmup + steps * repeats))
+    windows, pending = [], None
+    for size in (warmup, *[steps] * repeats):
+        sums = dict.fromkeys(("steps", "examples", "tokens", "processed", "flops"), 0)
+        begun = time.perf_counter()
+        for _ in range(size):
+            plan, rows, batch = next(batches)
+            state, out = programs.by_rows[rows](state, batch)
+            jax.block_until_ready(pending)
+            pending = out
+            for name, value in (("steps", 1), ("examples", len(plan.examples)), ("flops", programs.flops(rows)),
+                                ("tokens", int(ready.epochs.lengths[plan.examples].sum())),
+                                ("processed", rows * ready.row_length)):
+                sums[name] += value
+        jax.block_until_ready((state, pending))
+        windows.append({"seconds": time.perf_counter() - begun, **sums})
+    return windows[1:]
+
+
+def measure(config: Config, warmup: int, steps: int, repeats: int) -> dict[str, Any]:
+    """Everything about the training speed of one configuration.
+
+    Args:
+      config: its `max_steps` are the steps of all windows and the warm-up.
+      warmup, steps, repeats: as in `timed`.
+
+    Returns:
+      a row of results.jsonl; rates are medians over the windows. Units: seconds, bytes, operations.
+
+    Raises:
+      PointFailed: it does not fit the device's memory.
+    """
+    before = _peak_bytes()
+    try:
+        programs = compile_programs(config)
+        rates = [matmul_rates(programs.ready.model.dtype)]
+        windows = timed(programs, warmup, steps, repeats)
+        rates.append(matmul_rates(programs.ready.model.dtype))
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise PointFailed("out of device memory") from error
+    peak = _peak_bytes()
+    ready, shards = programs.ready, programs.placement.shards
+    dtype = jnp.dtype(ready.model.dtype).name
+    rate = {name: statistics.mean(r[name] for r in rates) for name in rates[0]}
+    total = {name: sum(window[name] for window in windows) for name in windows[0]}
+    achieved = _median(windows, "flops")
+    return {
+        "steps_per_second": _median(windows, "steps"), "examples_per_second": _median(windows, "examples"),
+        "tokens_per_second": _median(windows, "tokens"),
+        "spread": _spread([w["tokens"] / w["seconds"] for w in windows]),
+        "padding_share": 1 - total["tokens"] / total["processed"],
+        "flops_per_step": total["flops"] / total["steps"], "flops_per_second": achieved,
+        "matmul_flops_per_second": rate, "matmul_share": achieved / (rate[dtype] * shards),
+        "compile_seconds": programs.seconds, "programs": len(programs.by_rows), "program_bytes": programs.bytes(),
+        # The device keeps one maximum for the whole process: it is this point's only where it rose.
+        "peak_bytes": peak if peak and (before is None or peak > before) else None,
+        "dtype": dtype, "devices": shards, "layers": ready.pretrained.config.num_hidden_layers,
+        "row_length": ready.row_length, "parameters_trained": parameters_trained(ready),
+        "parameters_total": trees.count(ready.params), "warmup": warmup, "windows": windows}
+
+
+def _median(windows: list[dict[str, float]], name: str) -> float:
+    """Median over the windows of something a second."""
+    return statistics.median(window[name] / window["seconds"] for window in windows)
+
+
+def _spread(values: list[float]) -> float:
+    """(largest - smallest) / median."""
+    return (max(values) - min(values)) / statistics.median(values)
+
+
+def _peak_bytes() -> int | None:
+    """The most memory that this process ever used on one device; None where the device does not tell."""
+    stats = [device.memory_stats() for device in jax.local_devices()]
+    return max((s["peak_bytes_in_use"] for s in stats if s and "peak_bytes_in_use" in s), default=None)

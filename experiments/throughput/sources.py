@@ -1,0 +1,111 @@
+"""The models and the data that throughput is measured with, by name.
+
+MiniLM and MRPC are read from the folder that FLAXBERT_DATA names; without it they are left out.
+
+Letters: N examples, T tokens a sequence.
+"""
+
+import atexit
+import csv
+import os
+import random
+import shutil
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from safetensors.numpy import save_file
+
+from flaxbert import heads, pretrained, trees
+from flaxbert.bert import BertConfig
+from flaxbert.export import head_settings, save_model_folder
+
+# Models that are read from files: name -> folder under FLAXBERT_DATA.
+STORED = {"minilm": "models/minilm-l6-h384-uncased"}
+# Models with random weights: name -> what differs from BERT-base.
+SHAPES: dict[str, dict[str, int]] = {
+    "bert_base": {},
+    "bert_large": dict(hidden_size=1024, num_hidden_layers=24, num_attention_heads=16, intermediate_size=4096),
+}
+MODELS = ("bundled", *STORED, *SHAPES)
+# Data of real lengths: name -> folder under FLAXBERT_DATA; toy_pair is made on the spot.
+FOLDERS = {"mrpc": "data/glue/MRPC", "toy_pair": ""}
+DATA = ("full_length", *FOLDERS)
+
+_WORDS = "the of and to a in that it is was for on are with as he be at one have this from or had by not but what".split()
+
+
+def outside(name: str = "") -> Path | None:
+    """The path `name` under FLAXBERT_DATA; None where that is not set or lacks it."""
+    folder = os.environ.get("FLAXBERT_DATA")
+    path = Path(folder or ".", name).absolute()
+    return path if folder and path.exists() else None
+
+
+def available(name: str) -> bool:
+    """Whether a model or data of this name can be had here."""
+    stored = {**STORED, **FOLDERS}.get(name, "")
+    return not stored or outside(stored) is not None
+
+
+@cache
+def _temporary() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="flaxbert-throughput-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+@cache
+def model_folder(name: str) -> str:
+    """What --model is to be for one of MODELS; a shape is written out with random weights for this process."""
+    if name in STORED:
+        return str(outside(STORED[name]))
+    if name in SHAPES:
+        return write_model(_temporary() / name, BertConfig(**SHAPES[name]))
+    return name
+
+
+def write_model(folder: Path, shape: BertConfig) -> str:
+    """A Hugging Face folder of random weights, for us and for PyTorch alike.
+
+    Args:
+      folder: made.
+      shape: the encoder's; its tokenizer is MiniLM's (BERT's uncased one) where that is there and fits, else
+        the bundled one.
+    """
+    vocabulary = outside(STORED["minilm"]) if shape.vocab_size >= BertConfig().vocab_size else None
+    tokenizer = pretrained.load_tokenizer(vocabulary or pretrained.BUNDLED, shape)
+    settings = {**vars(shape), **head_settings("classification", ("0", "1"))}
+    save_model_folder(folder, settings, tokenizer)
+    params = heads.init(heads.SequenceModel(shape, 2), seed=0)
+    save_file(pretrained.to_tensors(trees.to_host(params)), folder / "model.safetensors", metadata={"format": "pt"})
+    return str(folder)
+
+
+def data_settings(name: str, length: int, examples: int) -> dict[str, Any]:
+    """The settings of a `Config` that read one of DATA.
+
+    Args:
+      name: full_length: every sequence has exactly T tokens.
+      length: T, the longest sequence for the others.
+      examples: N at least, for full_length.
+    """
+    common = {"max_length": length, "max_eval_examples": 64}
+    if name in FOLDERS:
+        return {**common, "task": name, "data_dir": str(outside(FOLDERS[name])) if FOLDERS[name] else ""}
+    folder = _temporary() / f"{name}-{length}-{examples}"
+    _write_full_length(folder, length, examples)
+    return {**common, "task": "custom", "data_dir": str(folder), "train_file": "train.tsv",
+            "dev_file": "dev.tsv", "text_columns": ("text",), "label_column": "label"}
+
+
+def _write_full_length(folder: Path, length: int, examples: int) -> None:
+    """T words are T tokens or more, which are cut to T."""
+    folder.mkdir(exist_ok=True)
+    draw = random.Random(0)
+    for split, count in (("train", examples), ("dev", 8)):
+        with (folder / f"{split}.tsv").open("w", newline="") as file:
+            table = csv.writer(file, delimiter="\t")
+            table.writerow(("text", "label"))
+            table.writerows((" ".join(draw.choices(_WORDS, k=length)), i % 2) for i in range(count))

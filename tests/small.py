@@ -1,0 +1,141 @@
+"""The small models, batches and runs that the tests share."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from safetensors.numpy import save_file
+
+from flaxbert import heads, packing, trees
+from flaxbert.bert import BertConfig
+from flaxbert.config import Config
+from flaxbert.data import Encoded, collate
+from flaxbert.pretrained import BUNDLED, to_tensors
+
+ROOT = Path(__file__).parent.parent
+TINY = BertConfig(vocab_size=1238, hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
+                  intermediate_size=32, max_position_embeddings=64)
+
+
+def write_model(folder: Path, shape: BertConfig = TINY) -> str:
+    """A Hugging Face folder of this shape: random weights, the bundled tokenizer."""
+    shutil.copytree(BUNDLED, folder, ignore=shutil.ignore_patterns("*.safetensors"))
+    settings = json.loads((folder / "config.json").read_text())
+    settings |= {name: getattr(shape, name) for name in settings if hasattr(shape, name)}
+    (folder / "config.json").write_text(json.dumps(settings))
+    params = trees.to_host(heads.init(heads.SequenceModel(shape, 2), 5))
+    del params["head"]
+    save_file(to_tensors(params), folder / "model.safetensors")
+    return str(folder)
+
+
+def shape(layers: int = 2, **other: Any) -> BertConfig:
+    """An encoder with a vocabulary of 50 and room for 32 tokens."""
+    return BertConfig(**{**dict(vocab_size=50, hidden_size=16, num_hidden_layers=layers, num_attention_heads=2,
+                                intermediate_size=32, max_position_embeddings=32), **other})
+
+
+def lively(params: dict, seed: int = 0) -> dict:
+    """Parameters all drawn anew with a spread of 0.3, so that every term of the model counts."""
+    rng = np.random.default_rng(seed)
+    return trees.map_named(lambda name, x: (name.endswith("scale") + 0.3 * rng.normal(size=x.shape)).astype(
+        np.float32), params)
+
+
+def encoded(count: int, longest: int = 20, seed: int = 0, kind: str = "classification", outputs: int = 3,
+            vocabulary: int = 50) -> Encoded:
+    """`count` random sequences of 3 to `longest` tokens, with labels of the kind and uneven weights."""
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(3, longest + 1, count)
+    lengths[0] = longest
+    labels = {"classification": rng.integers(0, outputs, count).astype(np.int32),
+              "regression": rng.normal(2, 1, count).astype(np.float32),
+              "multi_label": rng.integers(0, 2, (count, outputs)).astype(np.float32)}[kind]
+    return Encoded(rng.integers(1, vocabulary, lengths.sum()).astype(np.int32), np.cumsum([0, *lengths]),
+                   rng.integers(2, lengths + 1), labels, rng.uniform(0.5, 2, count).astype(np.float32))
+
+
+def batch_of(split: Encoded, examples: Any, row_length: int = 32, packed: bool = True, multiple: int = 1,
+             slots: int = 0) -> tuple[packing.Plan, dict[str, np.ndarray]]:
+    """The plan and the arrays of one batch; R is the least multiple of `multiple`."""
+    examples = np.asarray(examples)
+    plan = packing.pack(examples, split.lengths[examples], row_length, packed)
+    rows = -(-plan.rows // multiple) * multiple
+    return plan, collate(split, plan, rows, row_length, slots or plan.slots)
+
+
+def apply_of(model: heads.SequenceModel):
+    """(params, batch, dropout) -> logits."""
+    return lambda params, batch, dropout: model.apply({"params": params}, batch, dropout)
+
+
+def as_jax(batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
+    return {name: jnp.asarray(x) for name, x in batch.items()}
+
+
+def equal(a: Any, b: Any) -> bool:
+    """Whether two trees are the same to the last bit."""
+    a, b = trees.flatten(a), trees.flatten(b)
+    return a.keys() == b.keys() and all(np.array_equal(a[name], b[name], equal_nan=True) for name in a)
+
+
+# --- runs
+
+def settings(model: str, run: Any, **other: Any) -> dict[str, Any]:
+    """A run of 8 steps an epoch on one device, a row of the log each step."""
+    return {**dict(task="toy_sentence", model=model, output_dir=str(run), max_train_examples=64,
+                   max_eval_examples=24, batch_size=8, max_length=32, epochs=1.0, learning_rate=1e-3, devices=1,
+                   log_every=1, tensorboard=False, compilation_cache=""), **other}
+
+
+def config(model: str, run: Any, **other: Any) -> Config:
+    return Config.make(**settings(model, run, **other))
+
+
+def flags(given: dict[str, Any]) -> list[str]:
+    """Settings as command-line flags."""
+    return [f"--{name}={','.join(map(str, value)) if isinstance(value, tuple) else value}"
+            for name, value in given.items()]
+
+
+def command(*arguments: str, devices: int = 1, **kwargs: Any) -> subprocess.Popen:
+    """`python -m flaxbert ...` with so many simulated devices, started."""
+    environment = {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+    return subprocess.Popen([sys.executable, "-m", "flaxbert", *arguments], cwd=ROOT, env=environment, text=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, **kwargs)
+
+
+def finish(process: subprocess.Popen, timeout: float = 240) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error."""
+    try:
+        out, err = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        out, err = process.communicate()
+        raise AssertionError(f"still running after {timeout} s: {err[-2000:]}") from None
+    return process.returncode, out, err
+
+
+def rows_of(run: Any, split: str = "train") -> list[dict[str, Any]]:
+    """Rows of metrics.jsonl."""
+    rows = [json.loads(line) for line in (Path(run) / "metrics.jsonl").read_text().splitlines()]
+    return [row for row in rows if row["split"] == split]
+
+
+def losses_of(run: Any) -> dict[int, float]:
+    """Step -> training loss; every step must have exactly one row."""
+    rows = rows_of(run)
+    steps = [row["step"] for row in rows]
+    assert steps == list(range(1, len(steps) + 1))
+    return {row["step"]: row["loss"] for row in rows}
+
+
+def result_of(run: Any) -> dict[str, Any]:
+    return json.loads((Path(run) / "result.json").read_text())

@@ -1,0 +1,111 @@
+"""The settings: defaults, recipes, overrides, checks, JSON."""
+
+import dataclasses
+import json
+import math
+
+import pytest
+
+from flaxbert.config import RECIPES, Config
+from flaxbert.errors import InputError
+
+FIELDS = {f.name: f for f in dataclasses.fields(Config)}
+
+
+def refused(**given) -> str:
+    with pytest.raises(InputError) as caught:
+        Config.make(**given)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_defaults_are_those_of_the_contract():
+    c = Config.make()
+    assert (c.optimizer, c.bias_correction, c.weight_decay, c.warmup, c.schedule, c.clip_norm, c.batch_size,
+            c.epochs, c.learning_rate, c.max_length, c.devices, c.strategy, c.parallel) == (
+        "adamw", True, 0.01, 0.1, "linear", 1.0, 32, 3.0, 2e-5, 128, 0, "full", "jit")
+
+
+# What each paper did (facts: BERT's code; 2006.04884 and its code; 2006.05987; Hugging Face's Trainer).
+@pytest.mark.parametrize(("recipe", "expected"), [
+    ("devlin", dict(bias_correction=False, epsilon=1e-6, weight_decay=0.01, schedule="google", warmup=0.1)),
+    ("mosbach", dict(bias_correction=True, epochs=20.0, batch_size=16, learning_rate=2e-5, warmup=0.1,
+                     decay_updated_weights=True, epsilon_before_correction=True, weight_decay=0.01)),
+    ("zhang", dict(bias_correction=True, epochs=3.0, batch_size=32, weight_decay=0.0, warmup=0.1)),
+    ("hf", dict(bias_correction=True, weight_decay=0.0, warmup=0.0, epsilon=1e-8,
+                epsilon_before_correction=False))])
+def test_a_recipe_sets_its_group(recipe, expected):
+    c = Config.make(recipe=recipe)
+    assert {name: getattr(c, name) for name in expected} == expected
+    assert c.recipe == recipe
+
+
+def test_single_settings_override_a_recipe_even_with_the_default():
+    c = Config.make(recipe="mosbach", epochs=3.0, bias_correction=False)
+    assert (c.epochs, c.bias_correction, c.batch_size) == (3.0, False, 16)
+    assert Config.make(recipe="devlin", bias_correction=True).bias_correction is True
+
+
+def test_recipes_hold_nothing_but_settings_of_the_right_type():
+    for recipe in RECIPES.values():
+        for name, value in recipe.items():
+            assert type(value) is type(FIELDS[name].default), name
+
+
+def test_frozen_layers_imply_the_strategy():
+    assert Config.make(frozen_layers=2).strategy == "freeze"
+    assert Config.make(frozen_layers=2, strategy="full").strategy == "full"  # refused later, in strategies.py
+    assert Config.make(frozen_layers=0).strategy == "full"
+
+
+@pytest.mark.parametrize("given", [
+    {}, dict(recipe="mosbach", epochs=1.5), dict(frozen_layers=2), dict(class_weights=(1.0, 2.5)),
+    dict(dropout=0.0), dict(task="custom", text_columns=("a", "b"), label_column="y", label_type="multi_label"),
+    dict(dropout=None)])
+def test_json_and_back(given):
+    c = Config.make(**given)
+    stored = json.loads(json.dumps(c.to_json()))
+    assert Config.from_json(stored) == c
+    assert list(stored) == list(FIELDS)
+
+
+def test_differences_name_what_decides_a_result_and_nothing_else():
+    a = Config.make(learning_rate=1e-5, log_every=1, parallel="jit", output_dir="a")
+    b = Config.make(learning_rate=2e-5, log_every=7, parallel="pmap", output_dir="b", seed=3, resume=True,
+                    devices=4)
+    assert a.differences(b) == ["--learning_rate: 1e-05 -> 2e-05", "--seed: 0 -> 3"]
+    assert a.differences(a) == []
+    free = {name for name, f in FIELDS.items() if f.metadata["resumable"]}
+    assert free == {"parallel", "devices", "distributed", "coordinator_address", "num_processes", "process_id",
+                    "compilation_cache", "output_dir", "resume", "overwrite", "log_every", "save_every",
+                    "tensorboard", "predict_test"}
+
+
+def test_an_unknown_setting_lists_the_valid_ones():
+    line = refused(learning_rat=1e-5)
+    assert "--learning_rat" in line
+    assert "learning_rate" in line
+
+
+@pytest.mark.parametrize(("name", "choices"), [
+    ("parallel", "jit, pmap"), ("schedule", "linear, constant, cosine, google"),
+    ("dtype", "auto, float32, bfloat16"),
+    ("label_type", "classification, multi_label, regression"), ("recipe", "devlin, mosbach, zhang, hf")])
+def test_an_unknown_value_lists_the_valid_ones(name, choices):
+    assert f"--{name}=nonsense: unknown; valid: {choices}" in refused(**{name: "nonsense"})
+
+
+@pytest.mark.parametrize(("name", "value"), [
+    ("batch_size", 0), ("learning_rate", -1.0), ("learning_rate", math.nan), ("learning_rate", math.inf),
+    ("dropout", 1.0), ("epochs", -0.5), ("max_length", 2), ("micro_batches", 0), ("log_every", 0), ("seed", -1),
+    ("frozen_layers", -1), ("beta1", 1.5), ("warmup", -0.1)])
+def test_a_value_out_of_range_says_the_range(name, value):
+    line = refused(**{name: value})
+    assert line.startswith(f"--{name}={value}: out of range; valid: ")
+
+
+def test_every_setting_says_what_it_does():
+    groups = {"task", "model", "strategy", "optimizer", "batch", "devices", "run"}
+    for name, f in FIELDS.items():
+        assert f.metadata["help"].endswith("."), name
+        assert f.metadata["group"] in groups, name
