@@ -2,12 +2,12 @@
 
 A study is a folder experiments/NAME with a README.md and a study.py, which holds
 
-    QUESTION                   one line
-    PRESETS                    preset -> setting -> value; all presets have the same settings
-    FLAGS                      setting -> help text, for the settings that a flag may override
-    points(settings)           what to measure: a list of dicts of JSON values, each the key of its row
-    measure(point, settings)   what was found at one point, a dict; raises PointFailed
-    report(record)             writes figure.png and table.md, returns the findings for summary.json
+    QUESTION                        one line
+    PRESETS                         preset -> setting -> value; all presets have the same settings
+    FLAGS                           setting -> help text, for the settings that a flag may override
+    points(settings)                what to measure: a list of dicts of JSON values, each the key of its row
+    measure_point(point, settings)  what was found at one point, a dict; raises PointFailed
+    report(record)                  writes figure.png and table.md, returns the findings for summary.json
 """
 
 import importlib
@@ -72,7 +72,7 @@ def run(name: str, preset: str = "small", output: str = "", update_readme: bool 
             progress.set_postfix_str(" ".join(str(value) for value in point.values()))
             begun = time.perf_counter()
             try:
-                found = study.measure(point, settings)
+                found = study.measure_point(point, settings)
             except PointFailed as error:
                 note(f"{name}: {' '.join(map(str, point.values()))}: {error}")
                 found = {"error": str(error)}

@@ -26,20 +26,24 @@ class Checkpoints:
         keep = ocp.training.preservation_policies.LatestN(2)
         self._series = {which: ocp.training.Checkpointer(run / "checkpoints" / which, preservation_policy=keep,
                                                          cleanup_tmp_directories=True) for which in WHICH}
+        self._best_on_its_way: Any = None
 
     def save(self, state: TrainState, about: dict[str, Any]) -> None:
         """Saves the whole state (host arrays) in the background; `about` is JSON."""
+        if self._best_on_its_way:  # a run must never go on from a step whose best parameters were not yet written
+            self._best_on_its_way.result()
         training = {"step": state.step, "opt_state": state.opt_state, "key": state.key}
         self._save("last", int(state.step), {"params": state.params, "training": training}, about)
 
     def save_best(self, step: int, params: Any, about: dict[str, Any]) -> None:
         """Saves the parameters (host arrays) as the best so far, likewise."""
-        self._save("best", step, {"params": params}, about)
+        self._best_on_its_way = self._save("best", step, {"params": params}, about)
 
-    def _save(self, which: str, step: int, items: dict[str, Any], about: dict[str, Any]) -> None:
+    def _save(self, which: str, step: int, items: dict[str, Any], about: dict[str, Any]) -> Any:
         series = self._series[which]
-        if step not in {c.step for c in series.checkpoints}:
-            series.save_checkpointables_async(step, items, force=True, custom_metadata=about)
+        if step in {c.step for c in series.checkpoints}:
+            return None
+        return series.save_checkpointables_async(step, items, force=True, custom_metadata=about)
 
     def restore(self, template: TrainState) -> tuple[TrainState, dict[str, Any]] | None:
         """The newest whole state that can be read, and what was saved about it; None where there is none.
@@ -57,6 +61,7 @@ class Checkpoints:
             self._forget_after(step)
             return TrainState(items["training"]["step"], items["params"], items["training"]["opt_state"],
                               items["training"]["key"]), about
+        self._forget_after(-1)  # what cannot be read must not stand in the way of the new run's own
         return None
 
     def _forget_after(self, step: int) -> None:

@@ -197,6 +197,8 @@ def main(arguments: list[str] | None = None) -> None:
     except RunFailed as error:
         note(str(error))
         sys.exit(1)
+    except BrokenPipeError:  # the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         note("interrupted")
         sys.exit(130)

@@ -53,6 +53,8 @@ def _freeze(config: Config, layers: int) -> Strategy:
 
 
 def _head(config: Config, layers: int) -> Strategy:
+    if config.frozen_layers:
+        raise InputError(f"--frozen_layers={config.frozen_layers}: needs --strategy=freeze, not head")
     return Strategy(((r"bert/.*", False), (".*", True)), layers)
 
 

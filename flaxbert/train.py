@@ -52,7 +52,8 @@ def finetune(config: Config) -> dict[str, Any]:
 
 def _output_dir(config: Config) -> Path:
     stamp = parallel.agree(lambda: time.strftime("%Y%m%d-%H%M%S"))
-    return Path(config.output_dir or f"runs/{config.task}-{config.strategy}-{config.seed}-{stamp}")
+    named = config.output_dir or f"runs/{config.task}-{config.strategy}-{config.seed}-{stamp}"
+    return Path(named).expanduser()
 
 
 def _found(run: Path, ready: Ready, placement: parallel.Placement) -> str:
@@ -103,7 +104,6 @@ class Loop:
         self.status = "running"
         # What result.json sums up; saved with each checkpoint, so that a resumed run goes on counting.
         self.sums = {"seconds": 0.0, "training_seconds": 0.0, "examples": 0, "tokens": 0, "processed": 0}
-        self.scores: dict[str, dict[str, float]] = {}
 
     def go(self) -> dict[str, Any]:
         """Runs to the end, an interruption or a failure; writes result.json in every case."""
@@ -132,8 +132,10 @@ class Loop:
         best_scores = {}
         if self.status == "finished":
             step = int(self.placement.get(state.step))
-            self.scores = self._score(state, step, self._scored_splits())
+            self._score(state, step, self._scored_splits())
             best_scores = self._best_scores(state, step)
+        elif best := self._best_row():
+            best_scores = self._logged(best["step"])
         self.metrics.close()
         result = self._result(best_scores)
         if parallel.is_main():
@@ -275,7 +277,7 @@ class Loop:
 
     def _best_scores(self, state: TrainState, step: int) -> dict[str, dict[str, float]]:
         """Scores of the best checkpoint on every split; official predictions too where asked for."""
-        params, scores = state.params, self.scores
+        params, scores = state.params, self._logged(step)
         if self._best_row()["step"] != step:
             params = self.placement.put(load_params(self.run)[0])
             scores = {split: found for split in self._scored_splits()
@@ -289,9 +291,15 @@ class Loop:
                                          self.ready.splits[split].ids, self.run / "predictions")
         return scores
 
+    def _logged(self, step: int | None = None) -> dict[str, dict[str, float]]:
+        """The scores of the last evaluation in the log, or of the one at `step`, by split."""
+        names = ("loss", *self.ready.task.metrics)
+        return {row["split"]: {name: row[name] for name in names} for row in self.metrics.rows
+                if row["split"] != "train" and step in (None, row["step"])}
+
     def _result(self, best_scores: dict[str, dict[str, float]]) -> dict[str, Any]:
         best = self._best_row()
-        return {"status": self.status, "metrics": self.scores, "best": best_scores,
+        return {"status": self.status, "metrics": self._logged(), "best": best_scores,
                 "best_step": best["step"] if best else None, "seconds": round(self.sums["seconds"], 3),
                 "examples_per_second": round(self._rate("examples"), 2),
                 "tokens_per_second": round(self._rate("tokens"), 1),

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from flaxbert import heads
+from flaxbert import heads, trees
 from flaxbert.bert import Bert, BertConfig
 
 
@@ -44,6 +44,14 @@ def draw(seed: int) -> Case:
         layer_norm_eps=(1e-12, 1e-5)[seed % 3 == 0])
     return Case(seed, config, kind, 1 if kind == "regression" else int(rng.integers(2, 6)),
                 int(rng.integers(2, 6)), int(rng.choice([3, 5, 7, 11, 13, 17, 19, 23, 24])))
+
+
+def params(case: Case, scale: float = 0.2) -> dict[str, Any]:
+    """Random parameters, LayerNorm's and biases too, so that no term is trivially zero. Compiles nothing."""
+    rng = np.random.default_rng(case.seed)
+    shapes = jax.eval_shape(lambda: heads.init(case.model, 0))
+    return trees.map_named(lambda name, leaf: np.asarray(
+        name.endswith("scale") + scale * rng.normal(size=leaf.shape), np.float32), shapes)
 
 
 def batch(case: Case, seed: int) -> dict[str, np.ndarray]:

@@ -34,9 +34,7 @@ def make_run(folder, kind="classification", result=RESULT):
     tokenizer("the cat", truncation=True, padding="max_length", max_length=5)
     run = folder / "run"
     save_model_folder(run / "model", {**SOURCE, **head_settings(kind, labels)}, tokenizer)
-    rng = np.random.default_rng(0)
-    params = trees.map_named(lambda _, leaf: rng.normal(size=leaf.shape).astype(np.float32),
-                             heads.init(heads.SequenceModel(CONFIG, len(labels) or 1), 0))
+    params = cases.params(cases.Case(0, CONFIG, kind, len(labels) or 1, 1, 1))
     checkpoints = Checkpoints(run)
     checkpoints.save_best(40, params, {})
     checkpoints.close()

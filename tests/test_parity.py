@@ -54,7 +54,7 @@ def test_equals_pytorch(reference, seed, record_property):
     assert gradient[0] < 1, gradient
 
 
-@pytest.mark.parametrize("seed", [4, 5, 7])
+@pytest.mark.parametrize("seed", [5, 6])
 def test_twenty_steps_of_adamw_equal_pytorch(reference, seed, record_property):
     case = cases.draw(seed)
     bert = reference.model(case)
@@ -107,25 +107,25 @@ def test_three_golden_models_are_stored():
 
 @pytest.fixture(scope="module")
 def random_case():
-    """A case with its parameters drawn here, so that what follows needs no torch."""
+    """(case, parameters, batch) drawn here, so that what follows needs no torch."""
     case = cases.Case(3, BertConfig(vocab_size=40, hidden_size=24, num_hidden_layers=2, num_attention_heads=4,
                                     intermediate_size=36, max_position_embeddings=24), "classification", 3, 5, 11)
-    rng = np.random.default_rng(3)
-    params = trees.map_named(lambda _, leaf: np.asarray(leaf + 0.2 * rng.normal(size=leaf.shape), np.float32),
-                             heads.init(case.model, 0))
-    return case, params
+    return case, cases.params(case), cases.batch(case, 0)
+
+
+def unpacked(batch):
+    """In rows of 24 tokens and 4 slots, one sequence a row, so that packed and padded are one program."""
+    return cases.packed(batch, [[(i, 0)] for i in range(len(batch["row"]))], 24, 4)
 
 
 def test_packed_equals_padded(random_case):
-    case, params = random_case
-    batch = cases.batch(case, 0)
+    case, params, batch = random_case
     sizes = batch["sequence"].sum(1)
-    # Both as 5 rows of 24 tokens and 4 slots, which is one program. Row 0 begins with a gap; 2, 3, 4 are empty.
-    padded = cases.packed(batch, [[(i, 0)] for i in range(5)], 24, 4)
+    # Row 0 begins with a gap; rows 2, 3 and 4 are empty.
     places = [[(3, 1), (0, 1 + sizes[3])], [(1, 0), (4, sizes[1]), (2, sizes[1] + sizes[4])], [], [], []]
     packed = cases.packed(batch, places, 24, 4)
     compute = cases.everything(case.model, case.kind)
-    _, _, logits, loss, gradients = compute(params, padded)
+    _, _, logits, loss, gradients = compute(params, unpacked(batch))
     _, _, packed_logits, packed_loss, packed_gradients = compute(params, packed)
     for row, place in enumerate(places):
         for slot, (old, _) in enumerate(place):
@@ -138,8 +138,7 @@ def test_packed_equals_padded(random_case):
 
 
 def test_layers_a_to_b_from_given_hidden_states(random_case):
-    case, params = random_case
-    batch = cases.batch(case, 1)
+    case, params, batch = random_case
     variables = {"params": params}
 
     def bert(m, b, start, stop):
@@ -152,8 +151,8 @@ def test_layers_a_to_b_from_given_hidden_states(random_case):
 
 
 def test_remat_changes_no_gradient(random_case):
-    case, params = random_case
-    batch = cases.batch(case, 0)
+    case, params, batch = random_case
+    batch = unpacked(batch)
     model = heads.SequenceModel(case.config, case.outputs, remat=True)
     plain = trees.flatten(cases.everything(case.model, case.kind)(params, batch)[4])
     again = trees.flatten(cases.everything(model, case.kind)(params, batch)[4])
@@ -162,8 +161,8 @@ def test_remat_changes_no_gradient(random_case):
 
 
 def test_bfloat16_is_finite_and_near_and_parameters_stay_float32(random_case):
-    case, params = random_case
-    batch = cases.batch(case, 0)
+    case, params, batch = random_case
+    batch = unpacked(batch)
     model = heads.SequenceModel(case.config, case.outputs, dtype=jnp.bfloat16)
     states, _, logits, _, gradients = cases.everything(model, case.kind)(params, batch)
     exact = cases.everything(case.model, case.kind)(params, batch)[2]

@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import cases
 import ml_dtypes
 import numpy as np
 import pytest
@@ -23,9 +24,7 @@ CONFIG = BertConfig.from_dict(SETTINGS)
 @pytest.fixture(scope="module")
 def params():
     """Random parameters with a head of three outputs, no two leaves alike."""
-    rng = np.random.default_rng(0)
-    return trees.map_named(lambda _, leaf: rng.normal(size=leaf.shape).astype(np.float32),
-                           heads.init(heads.SequenceModel(CONFIG, 3), 0))
+    return cases.params(cases.Case(0, CONFIG, "classification", 3, 1, 1))
 
 
 @pytest.fixture

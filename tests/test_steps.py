@@ -1,5 +1,7 @@
 """The step as a pure function: packed equals padded, dropout by rows, micro-batches, weights."""
 
+from functools import cache
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,34 +18,47 @@ from flaxbert.steps import TrainState, make_eval_step, make_train_step, micro_ba
 
 pytestmark = pytest.mark.usefixtures("strict_ranks")
 KINDS = {"classification": 3, "regression": 1, "multi_label": 4}
+# Compiling takes nearly all the time of these tests: little optimisation, and one program for many batches.
+QUICK = {"xla_backend_optimization_level": 0}
+ROWS, SLOTS = 16, 8
+STILL = dict(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
 
 
-def model_of(kind="classification", **other):
-    model = heads.SequenceModel(shape(**other), KINDS[kind])
-    return model, lively(heads.init(model, 0))
+@cache
+def model_of(kind="classification", layers=1, dropout=True):
+    model = heads.SequenceModel(shape(layers, **({} if dropout else STILL)), KINDS[kind])
+    return model, lively(jax.eval_shape(lambda: heads.init(model, 0)))
 
 
+def batch(split, examples, packed=True, rows=ROWS):
+    """The plan and arrays of one batch in the shape that all of these tests share."""
+    return batch_of(split, examples, packed=packed, multiple=rows, slots=SLOTS)
+
+
+@cache
 def compute_of(model, kind):
     """A compiled (params, batch) -> ((loss, logits), gradients) without dropout, straight from the definition."""
     def loss(params, batch):
         logits = model.apply({"params": params}, batch)
         losses = heads.LOSSES[kind](logits, batch["labels"])
         return (losses * batch["weights"]).sum() / batch["weights"].sum(), logits
-    return jax.jit(jax.value_and_grad(loss, has_aux=True))
+    return jax.jit(jax.value_and_grad(loss, has_aux=True), compiler_options=QUICK)
 
 
-def step_of(model, kind="classification", micro=1, seed=0, params=None):
+@cache
+def step_of(kind="classification", micro=1, dropout=True):
     """A compiled step of plain gradient descent at rate 1, whose update is the gradient, and its first state."""
-    trains = trees.map_named(lambda *_: True, params)
+    model, params = model_of(kind, dropout=dropout)
     optimizer = optax.sgd(1.0)
-    step = make_train_step(apply_of(model), optimizer, optax.constant_schedule(1.0), heads.LOSSES[kind], trains, micro)
-    return jax.jit(step), TrainState.start(params, optimizer, seed)
+    step = make_train_step(apply_of(model), optimizer, optax.constant_schedule(1.0), heads.LOSSES[kind],
+                           trees.map_named(lambda *_: True, params), micro)
+    return jax.jit(step, compiler_options=QUICK), TrainState.start(params, optimizer, 0)
 
 
 def gradient(before, after):
     """What one step at rate 1 took away, by name."""
-    after = trees.flatten(after.params)
-    return {name: np.asarray(leaf) - np.asarray(after[name]) for name, leaf in trees.flatten(before.params).items()}
+    before, after = trees.flatten(before.params), trees.flatten(after.params)
+    return {name: np.asarray(leaf) - np.asarray(after[name]) for name, leaf in before.items()}
 
 
 def logits_in_order(logits, plan):
@@ -55,13 +70,13 @@ def logits_in_order(logits, plan):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_packed_equals_padded(kind, record_property):
-    model, params = model_of(kind)
+    model, params = model_of(kind, layers=2)
     split = encoded(14, kind=kind, outputs=KINDS[kind])
     compute = compute_of(model, kind)
     results = []
     for packed in (True, False):
-        plan, batch = batch_of(split, range(14), packed=packed, multiple=2)
-        (loss, logits), gradients = compute(params, as_jax(batch))
+        plan, arrays = batch(split, range(14), packed)
+        (loss, logits), gradients = compute(params, arrays)
         results.append((float(loss), logits_in_order(logits, plan), trees.flatten(jax.device_get(gradients))))
     assert plan.rows == 14
     (loss, logits, got), (want_loss, want_logits, want) = results
@@ -75,27 +90,25 @@ def test_packed_equals_padded(kind, record_property):
 @pytest.fixture(scope="module")
 def neighbourhood():
     """A model, compiled, and one batch whose rows hold several sequences and padding."""
-    model, params = model_of()
-    split = encoded(12, longest=14)
-    plan, batch = batch_of(split, range(12), multiple=2)
+    model, params = model_of(layers=2)
+    plan, arrays = batch(encoded(12, longest=14), range(12))
     assert plan.slots >= 2
-    return jax.jit(make_eval_step(apply_of(model))), params, plan, batch
+    return jax.jit(make_eval_step(apply_of(model)), compiler_options=QUICK), params, plan, arrays
 
 
 @settings(max_examples=25)
 @given(st.integers(0, 11), st.integers(0, 2**31))
 def test_neighbours_and_padding_never_change_logits(neighbourhood, example, seed):
-    evaluate, params, plan, batch = neighbourhood
+    evaluate, params, plan, arrays = neighbourhood
     rng = np.random.default_rng(seed)
     row, slot = plan.row[example], plan.slot[example]
-    mine = np.zeros(batch["sequence"].shape, bool)
-    mine[row] = batch["sequence"][row] == slot + 1
-    changed = {name: np.where(mine, batch[name], rng.integers(0, limit, mine.shape)).astype(np.int32)
+    mine = np.zeros(arrays["sequence"].shape, bool)
+    mine[row] = arrays["sequence"][row] == slot + 1
+    changed = {name: np.where(mine, arrays[name], rng.integers(0, limit, mine.shape)).astype(np.int32)
                for name, limit in (("tokens", 50), ("types", 2), ("positions", 32))}
-    first = evaluate(params, batch)[row, slot]
-    np.testing.assert_array_equal(evaluate(params, {**batch, **changed})[row, slot], first)
-    if len(plan.examples) > 1:
-        assert not np.array_equal(evaluate(params, {**batch, **changed}), evaluate(params, batch))
+    first = evaluate(params, arrays)[row, slot]
+    np.testing.assert_array_equal(evaluate(params, {**arrays, **changed})[row, slot], first)
+    assert not np.array_equal(evaluate(params, {**arrays, **changed}), evaluate(params, arrays))
 
 
 # --- dropout
@@ -151,19 +164,18 @@ def test_every_site_of_the_model_has_its_own_mask():
             seen.append((site, x.shape))
             return super().__call__(x, site, rate)
     model, params = model_of(layers=3)
-    _, batch = batch_of(encoded(4), range(4))
-    jax.eval_shape(lambda: model.apply({"params": params}, as_jax(batch),
-                                       Spy(jax.random.key(0), jnp.asarray(batch["row"]))))
+    _, arrays = batch(encoded(4), range(4))
+    jax.eval_shape(lambda: model.apply({"params": params}, as_jax(arrays),
+                                       Spy(jax.random.key(0), jnp.asarray(arrays["row"]))))
     assert len(seen) == 1 + 3 * 3 + 1
     assert len({site for site, _ in seen}) == len(seen)
 
 
 def test_the_loss_of_a_step_changes_with_seed_and_step_but_not_otherwise():
-    model, params = model_of()
-    _, batch = batch_of(encoded(6), range(6))
-    step, state = step_of(model, params=params)
-    loss = [float(step(s, batch)[1]["loss"]) for s in (
-        state, state, state.replace(step=np.int32(1)), TrainState.start(params, optax.sgd(1.0), 1))]
+    _, arrays = batch(encoded(6), range(6))
+    step, state = step_of()
+    loss = [float(step(s, arrays)[1]["loss"]) for s in (
+        state, state, state.replace(step=np.int32(1)), TrainState.start(state.params, optax.sgd(1.0), 1))]
     assert loss[0] == loss[1]
     assert len(set(loss)) == 3
 
@@ -172,12 +184,12 @@ def test_the_loss_of_a_step_changes_with_seed_and_step_but_not_otherwise():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_step_follows_the_definition(kind):
-    model, params = model_of(kind, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    model, params = model_of(kind, dropout=False)
     split = encoded(9, kind=kind, outputs=KINDS[kind])
-    plan, batch = batch_of(split, range(9), multiple=4)
-    step, state = step_of(model, kind, params=params)
-    after, metrics = step(state, batch)
-    (loss, logits), gradients = compute_of(model, kind)(params, as_jax(batch))
+    plan, arrays = batch(split, range(9))
+    step, state = step_of(kind, dropout=False)
+    after, metrics = step(state, arrays)
+    (loss, logits), gradients = compute_of(model, kind)(params, arrays)
     z, y = logits_in_order(logits, plan).astype(np.float64), split.labels
     losses = {"classification": lambda: np.log(np.exp(z).sum(-1)) - z[np.arange(9), y],
               "regression": lambda: (z[:, 0] - y) ** 2,
@@ -194,12 +206,11 @@ def test_the_step_follows_the_definition(kind):
 
 @pytest.mark.parametrize("micro", [2, 4])
 def test_micro_batches_equal_one_batch_with_dropout_on(micro):
-    model, params = model_of()
-    _, batch = batch_of(encoded(30), range(30), multiple=4)
-    assert len(batch["row"]) > 4
-    one, state = step_of(model, params=params)
-    several, _ = step_of(model, micro=micro, params=params)
-    (after, metrics), (other, other_metrics) = one(state, batch), several(state, batch)
+    plan, arrays = batch(encoded(30), range(30))
+    assert ROWS > plan.rows > ROWS // 2  # every micro-batch has sequences, one has empty rows
+    one, state = step_of()
+    several, _ = step_of(micro=micro)
+    (after, metrics), (other, other_metrics) = one(state, arrays), several(state, arrays)
     assert float(other_metrics["loss"]) == pytest.approx(float(metrics["loss"]), rel=1e-6)
     assert float(other_metrics["grad_norm"]) == pytest.approx(float(metrics["grad_norm"]), rel=1e-5)
     largest = max(np.abs(g).max() for g in gradient(state, after).values())
@@ -217,26 +228,23 @@ def test_micro_batches_deal_out_every_row_once():
 
 def test_the_last_partial_batch_counts_its_own_examples_only():
     """Three examples in a program for eight rows: empty rows change neither loss nor gradient."""
-    model, params = model_of()
     split = encoded(3)
-    step, state = step_of(model, params=params)
-    results = [step(state, batch_of(split, range(3), multiple=multiple, slots=6)[1]) for multiple in (1, 8)]
-    (after, metrics), (padded, padded_metrics) = results
+    step, state = step_of()
+    (after, metrics), (padded, padded_metrics) = (
+        step(state, batch(split, range(3), rows=rows)[1]) for rows in (1, ROWS))
     assert float(padded_metrics["loss"]) == pytest.approx(float(metrics["loss"]), rel=1e-6)
-    want = {name: g for name, g in gradient(state, after).items()}
-    assert worst_gradient(gradient(state, padded), want)[0] < 1
+    assert worst_gradient(gradient(state, padded), gradient(state, after))[0] < 1
 
 
 def test_weights_count_as_often_as_they_say():
     """An example of weight 2 is the same as the example twice."""
-    model, params = model_of(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
     split = encoded(6)
     split.weights[:] = [1, 2, 1, 1, 3, 1]
     twice = np.repeat(np.arange(6), split.weights.astype(int))
-    step, state = step_of(model, params=params)
-    after, metrics = step(state, batch_of(split, range(6))[1])
+    step, state = step_of(dropout=False)
+    after, metrics = step(state, batch(split, range(6))[1])
     split.weights[:] = 1
-    other, other_metrics = step(state, batch_of(split, twice)[1])
+    other, other_metrics = step(state, batch(split, twice)[1])
     assert float(metrics["loss"]) == pytest.approx(float(other_metrics["loss"]), rel=1e-5)
     assert worst_gradient(gradient(state, after), gradient(state, other))[0] < 1
 
@@ -245,11 +253,11 @@ def test_weights_count_as_often_as_they_say():
 
 def test_jitted_gradients_equal_eager_ones():
     """jaxlib has computed wrong numbers on CPU in some releases, without a word."""
-    model, params = model_of(layers=1)
-    _, batch = batch_of(encoded(6), range(6))
+    model, params = model_of()
+    arrays = as_jax(batch(encoded(6), range(6))[1])
 
     def loss(params):
-        return heads.cross_entropy(model.apply({"params": params}, as_jax(batch)), batch["labels"]).mean()
+        return heads.cross_entropy(model.apply({"params": params}, arrays), arrays["labels"]).mean()
     want = trees.flatten(jax.device_get(jax.grad(loss)(params)))
     got = trees.flatten(jax.device_get(jax.jit(jax.grad(loss))(params)))
     assert worst_gradient(got, want)[0] < 1, worst_gradient(got, want)

@@ -3,6 +3,7 @@
 Letters: R rows, T tokens a row, B examples a batch.
 """
 
+import math
 import statistics
 import time
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ class Programs:
       ready: what `prepare` made.
       placement: where it runs.
       by_rows: R -> compiled training step.
+      flops: R -> floating point operations of one step over all devices, as XLA counts them.
       state: on the devices, after one step of each program.
       seconds: of tracing and compiling them all.
     """
@@ -35,12 +37,9 @@ class Programs:
     ready: Ready
     placement: parallel.Placement
     by_rows: dict[int, jax.stages.Compiled]
+    flops: dict[int, float]
     state: Any
     seconds: float
-
-    def flops(self, rows: int) -> float:
-        """Floating point operations of one step with R rows, over all devices, as XLA counts them."""
-        return self.by_rows[rows].cost_analysis()["flops"] * self.placement.shards
 
     def bytes(self) -> int | None:
         """The largest memory need of a step on one device, as XLA plans it: state, batch and temporaries."""
@@ -69,7 +68,8 @@ def compile_programs(config: Config) -> Programs:
             state, _ = by_rows[rows](state, batch)
             if len(by_rows) == len(ready.row_counts):
                 break
-    return Programs(ready, placement, by_rows, jax.block_until_ready(state), seconds)
+    flops = {rows: program.cost_analysis()["flops"] * placement.shards for rows, program in by_rows.items()}
+    return Programs(ready, placement, by_rows, flops, jax.block_until_ready(state), seconds)
 
 
 @contextmanager
@@ -109,22 +109,26 @@ def matmul_rates(dtype: Any) -> dict[str, float]:
     return {name: matmul_rate(name) for name in dict.fromkeys(["float32", *half, jnp.dtype(dtype).name])}
 
 
-def timed(programs: Programs, warmup: int, steps: int, repeats: int) -> list[dict[str, float]]:
+def timed(programs: Programs, warmup: int, steps: int, repeats: int, seconds: float) -> list[dict[str, float]]:
     """Trains, as the loop does: batches made in the background, the step before waited for after a dispatch.
 
     Args:
-      programs: compiled; the state in it is used up.
-      warmup: steps that are not counted.
-      steps: of one window.
+      programs: compiled; the state in it is used up. Its run's batches are gone through again and again.
+      warmup: steps that are not counted, at least 1.
+      steps: of one window, at least.
       repeats: windows.
+      seconds: of one window, at least, going by the warm-up.
 
     Returns:
       for each window its seconds, steps, examples, tokens (real ones), processed tokens and flops.
     """
     ready, placement, state = programs.ready, programs.placement, programs.state
-    batches = prefetch(ready.batches(placement, 0, warmup + steps * repeats))
-    windows, pending = [], None
-    for size in (warmup, *[steps] * repeats):
+
+    def endless() -> Iterator[tuple]:
+        while True:
+            yield from ready.batches(placement, 0, ready.total_steps)
+    batches, windows, size, pending = prefetch(endless()), [], warmup, None
+    for _ in range(1 + repeats):
         sums = dict.fromkeys(("steps", "examples", "tokens", "processed", "flops"), 0)
         begun = time.perf_counter()
         for _ in range(size):
@@ -132,21 +136,23 @@ def timed(programs: Programs, warmup: int, steps: int, repeats: int) -> list[dic
             state, out = programs.by_rows[rows](state, batch)
             jax.block_until_ready(pending)
             pending = out
-            for name, value in (("steps", 1), ("examples", len(plan.examples)), ("flops", programs.flops(rows)),
+            for name, value in (("steps", 1), ("examples", len(plan.examples)), ("flops", programs.flops[rows]),
                                 ("tokens", int(ready.epochs.lengths[plan.examples].sum())),
                                 ("processed", rows * ready.row_length)):
                 sums[name] += value
         jax.block_until_ready((state, pending))
         windows.append({"seconds": time.perf_counter() - begun, **sums})
+        size = max(steps, math.ceil(seconds * warmup / windows[0]["seconds"]))
+    batches.close()
     return windows[1:]
 
 
-def measure(config: Config, warmup: int, steps: int, repeats: int) -> dict[str, Any]:
+def measure(config: Config, warmup: int, steps: int, repeats: int, seconds: float) -> dict[str, Any]:
     """Everything about the training speed of one configuration.
 
     Args:
-      config: its `max_steps` are the steps of all windows and the warm-up.
-      warmup, steps, repeats: as in `timed`.
+      config: its `max_steps` batches are gone through, again and again if need be.
+      warmup, steps, repeats, seconds: as in `timed`.
 
     Returns:
       a row of results.jsonl; rates are medians over the windows. Units: seconds, bytes, operations.
@@ -158,7 +164,7 @@ def measure(config: Config, warmup: int, steps: int, repeats: int) -> dict[str, 
     try:
         programs = compile_programs(config)
         rates = [matmul_rates(programs.ready.model.dtype)]
-        windows = timed(programs, warmup, steps, repeats)
+        windows = timed(programs, warmup, steps, repeats, seconds)
         rates.append(matmul_rates(programs.ready.model.dtype))
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):

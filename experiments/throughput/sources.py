@@ -33,7 +33,7 @@ MODELS = ("bundled", *STORED, *SHAPES)
 FOLDERS = {"mrpc": "data/glue/MRPC", "toy_pair": ""}
 DATA = ("full_length", *FOLDERS)
 
-_WORDS = "the of and to a in that it is was for on are with as he be at one have this from or had by not but what".split()
+_WORDS = ("the", "of", "and", "to", "a", "in", "that", "it", "is", "was", "for", "on", "are", "with", "as", "he")
 
 
 def outside(name: str = "") -> Path | None:
@@ -79,7 +79,8 @@ def write_model(folder: Path, shape: BertConfig) -> str:
     settings = {**vars(shape), **head_settings("classification", ("0", "1"))}
     save_model_folder(folder, settings, tokenizer)
     params = heads.init(heads.SequenceModel(shape, 2), seed=0)
-    save_file(pretrained.to_tensors(trees.to_host(params)), folder / "model.safetensors", metadata={"format": "pt"})
+    tensors = pretrained.to_tensors(trees.to_host(params))
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     return str(folder)
 
 

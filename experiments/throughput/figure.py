@@ -1,0 +1,103 @@
+"""The picture of a throughput record: speed and share of the matmul rate, and the peer beside it."""
+
+from pathlib import Path
+from typing import Any
+
+from experiments.throughput.table import TRAINS, number
+
+# Strategy -> colour, from everything trains (dark) to the head alone (light).
+COLOURS = {"full": "#12355b", "half": "#2f7ebc", "two_thirds": "#e08e2b", "head": "#b9bec5"}
+OURS, PEER, RANGE, INK, GRID = "#12355b", "#b9bec5", "#e08e2b", "#333333", "#e5e5e5"
+
+
+def draw(about: dict[str, Any], steps: list[dict[str, Any]], peers: list[dict[str, Any]], path: Path) -> None:
+    """A row of dots for each configuration, one dot a strategy; bars for the peer where it was timed.
+
+    Args:
+      about: of the record.
+      steps: rows of kind step.
+      peers: from `peer.compare`.
+      path: of the PNG.
+    """
+    import matplotlib
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+    labels = list(dict.fromkeys(map(_label, steps)))
+    heights = [0.34 * len(labels) + 0.9] * bool(labels) + [0.34 * len(peers) + 0.9] * bool(peers)
+    if not heights:
+        return
+    figure = plt.figure(figsize=(11, sum(heights) + 0.9), constrained_layout=True)
+    figure.suptitle(f"Training speed on {about['devices']} x {about['device']}, {about['date']}", color=INK)
+    parts = iter(figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0])
+    if labels:
+        _draw_steps(next(parts), labels, steps)
+    if peers:
+        _draw_peers(next(parts), peers)
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
+def _label(row: dict[str, Any]) -> str:
+    point = row["point"]
+    packed = "" if point["data"] == "full_length" else ", packed" if point["packing"] else ", padded"
+    data = point["data"].replace("_", "-")
+    short = {"float32": "fp32", "bfloat16": "bf16"}[point["dtype"]]
+    return f"{point['model']}  {point['batch']} x {point['length']}  {data}{packed}  {short}"
+
+
+def _peer_label(entry: dict[str, Any]) -> str:
+    name = "flaxbert" if entry["side"] == "flaxbert" else f"PyTorch {entry['side'].replace('_', ', ')}"
+    data = entry["data"].replace("_", "-")
+    return f"{name}  ({entry['model']}, {data}, {entry['batch']} x {entry['length']})"
+
+
+def _draw_steps(part: Any, labels: list[str], steps: list[dict[str, Any]]) -> None:
+    from matplotlib.ticker import LogLocator, NullFormatter
+    left, right = part.subplots(1, 2, sharey=True)
+    for row in steps:
+        strategy = row["point"]["strategy"]
+        y = labels.index(_label(row))
+        for axes, value in ((left, row["tokens_per_second"]), (right, 100 * row["matmul_share"])):
+            axes.plot(value, y, "o", color=COLOURS[strategy], markersize=7, zorder=3 + (strategy == "full"),
+                      markeredgecolor="white", markeredgewidth=0.6)
+    left.set_xscale("log")
+    left.set_yticks(range(len(labels)), labels)
+    left.set_ylim(len(labels) - 0.5, -0.5)
+    left.set_title("real tokens a second", loc="left", fontsize=10)
+    right.set_title("share of the device's matmul rate, %", loc="left", fontsize=10)
+    right.set_xlim(0, 108 * max(row["matmul_share"] for row in steps))
+    for axes in (left, right):
+        _tidy(axes)
+        axes.grid(axis="y", color=GRID, linewidth=0.8)
+    left.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    left.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:g}k")
+    left.xaxis.set_minor_formatter(NullFormatter())
+    used = [name for name in COLOURS if any(row["point"]["strategy"] == name for row in steps)]
+    dots = [left.plot([], [], "o", color=COLOURS[name], label=TRAINS[name])[0] for name in used]
+    part.legend(handles=dots, loc="outside upper right", ncols=len(dots), frameon=False, title="what trains",
+                title_fontsize=9, fontsize=9)
+
+
+def _draw_peers(part: Any, peers: list[dict[str, Any]]) -> None:
+    axes = part.subplots()
+    for y, entry in enumerate(peers):
+        ours, value = entry["side"] == "flaxbert", entry["train_tokens_per_second"]
+        axes.barh(y, value, height=0.62, color=OURS if ours else PEER)
+        axes.plot([entry["lowest"], entry["highest"]], [y, y], color=RANGE, linewidth=2)
+        ratio = "" if ours or not entry["ratio"] else f"   flaxbert is {entry['ratio']:.2f} x as fast"
+        axes.annotate(f"{number(value)}{ratio}", (max(value, entry["highest"]), y), xytext=(6, 0),
+                      textcoords="offset points", va="center", fontsize=9, color=INK)
+    axes.set_yticks(range(len(peers)), map(_peer_label, peers))
+    axes.set_ylim(len(peers) - 0.5, -0.5)
+    axes.set_xlim(0, 1.4 * max(entry["highest"] for entry in peers))
+    axes.set_title("real tokens a second, whole programs in turn (line: lowest to highest)", loc="left",
+                   fontsize=10)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    _tidy(axes)
+
+
+def _tidy(axes: Any) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="x", color=GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(labelsize=9)

@@ -1,0 +1,155 @@
+"""The studies' runner, its records, and the throughput study at its smallest."""
+
+import importlib
+import json
+from pathlib import Path
+
+import pytest
+
+from flaxbert.bert import BertConfig
+from flaxbert.config import Config
+from flaxbert.errors import InputError
+
+ROOT = Path(__file__).parents[1]
+# The encoder's matrices dominate, as in BERT-base: few words, short rows.
+TWELVE_LAYERS = BertConfig(vocab_size=1300, hidden_size=64, num_hidden_layers=12, num_attention_heads=2,
+                           intermediate_size=256, max_position_embeddings=64, hidden_dropout_prob=0.0,
+                           attention_probs_dropout_prob=0.0)
+
+
+@pytest.fixture(autouse=True)
+def _root_on_the_path(monkeypatch):
+    """`experiments` is no part of the installed package."""
+    monkeypatch.syspath_prepend(ROOT)
+
+
+@pytest.fixture
+def run():
+    """The module experiments.run."""
+    return importlib.import_module("experiments.run")
+
+
+@pytest.fixture
+def told(run, capsys):
+    """Runs the command line; (exit status, standard output, standard error)."""
+    def call(*arguments: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as caught:
+            run.main(list(arguments))
+        return caught.value.code, *capsys.readouterr()
+    return call
+
+
+def rows(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
+
+
+def test_throughput_writes_a_record_and_a_second_run_repeats_nothing(told, tmp_path):
+    folder = tmp_path / "record"
+    command = ("throughput", "--preset=tiny", f"--output={folder}")
+    status, out, err = told(*command)
+    assert (status, out.splitlines()) == (0, ["3 measured, 0 failed", f"record: {folder}"]), err
+    assert (folder / "figure.png").stat().st_size > 5000
+    first = rows(folder)
+    assert [row["point"]["strategy"] for row in first] == ["full", "head", "head"]
+    for row in first:
+        assert row["padding_share"] == 0 or row["point"]["data"] == "toy_pair"
+        assert row["flops_per_step"] > 0
+        assert row["tokens_per_second"] > 0
+        assert len(row["windows"]) == 2
+    assert first[1]["flops_per_step"] < 0.5 * first[0]["flops_per_step"]
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["status"] == "finished"
+    assert {"date", "commit", "device", "versions"} <= set(summary)
+    assert (folder / "table.md").read_text().count("| bundled |") == 3
+
+    # Torn by a kill in the middle of its last row: that one alone is measured again.
+    text = (folder / "results.jsonl").read_text()
+    (folder / "results.jsonl").write_text(text[:-20])
+    assert told(*command)[:2] == (0, f"1 measured, 0 failed\nrecord: {folder}\n")
+    assert rows(folder)[:2] == first[:2]
+    assert told(*command)[:2] == (0, f"0 measured, 0 failed\nrecord: {folder}\n")
+    assert len(rows(folder)) == 3
+    status, _, err = told("throughput", "--preset=small", f"--output={folder}")
+    assert status == 2
+    assert "preset tiny, not small" in err
+
+
+@pytest.mark.parametrize(("arguments", "line"), [
+    (["nonsense"], "study=nonsense: unknown; valid: throughput"),
+    (["throughput", "--preset=huge"], "--preset=huge: unknown; valid: tiny, small, paper"),
+    (["throughput", "--models=gpt"], "--models=gpt: unknown; valid: bundled, minilm, bert_base, bert_large"),
+    (["throughput", "--nonsense=1"], "Unknown command line flag 'nonsense'"),
+    (["throughput", "small"], "small: not a flag"),
+    (["throughput", "--steps=0"], "at least 1"),
+])
+def test_bad_input_is_one_line(told, tmp_path, arguments, line):
+    status, _, err = told(*arguments, *([f"--output={tmp_path}/new"] * (len(arguments) > 1)))
+    assert status == 2
+    assert line in err
+    assert err.count("\n") == 1
+    assert not (tmp_path / "new").exists()
+
+
+def test_without_a_name_the_studies_are_listed(told):
+    status, out, _ = told()
+    assert status == 0
+    assert "throughput" in out
+
+
+def test_every_study_has_all_that_the_runner_asks_for(run):
+    for name in run.studies():
+        study = run.find(name)
+        assert {"small", "paper"} <= set(study.PRESETS)
+        assert len({tuple(preset) for preset in study.PRESETS.values()}) == 1
+        assert set(study.FLAGS) <= set(study.PRESETS["small"])
+        assert "<!-- record -->" in (ROOT / "experiments" / name / "README.md").read_text()
+        assert all(callable(getattr(study, part)) for part in ("points", "measure_point", "report"))
+
+
+def test_a_failed_point_is_told_and_tried_again(monkeypatch, run, tmp_path):
+    study = run.find("throughput")
+    from experiments.records import PointFailed
+
+    def fails(point, settings):
+        raise PointFailed("out of device memory")
+    monkeypatch.setitem(study.KINDS, "step", fails)
+    for _ in range(2):
+        result = run.run("throughput", "tiny", str(tmp_path / "record"))
+        assert (result["measured"], result["failed"]) == (3, 3)
+    summary = json.loads((tmp_path / "record" / "summary.json").read_text())
+    assert [point["error"] for point in summary["failed"]] == ["out of device memory"] * 3
+
+
+def test_the_table_goes_between_its_marks(tmp_path):
+    from experiments.records import write_between_marks
+    page = tmp_path / "README.md"
+    page.write_text("before\n<!-- record -->\nold\n<!-- end of record -->\nafter\n")
+    write_between_marks(page, "new\n")
+    assert page.read_text() == "before\n<!-- record -->\n\nnew\n\n<!-- end of record -->\nafter\n"
+    page.write_text("nothing\n")
+    with pytest.raises(InputError, match="no lines"):
+        write_between_marks(page, "new")
+
+
+def test_peers_are_compared_by_medians_in_the_same_task():
+    from experiments.throughput import peer
+    speeds = {"flaxbert": (10.0, 30.0, 20.0), "fp32": (5.0, 4.0, 6.0)}
+    found = peer.compare([
+        {"point": {"kind": "peer", "side": side, "model": "m", "repeat": i}, "train_tokens_per_second": speed,
+         "train_examples_per_second": 1.0, "padding_share": 0.0, "dev": {}}
+        for side in speeds for i, speed in enumerate(speeds[side])])
+    assert [(entry["side"], entry["ratio"]) for entry in found] == [("flaxbert", 1.0), ("fp32", 4.0)]
+
+
+def test_freezing_8_of_12_layers_costs_at_most_0_62_of_full(tmp_path):
+    from experiments.throughput import measure, sources
+    folder = sources.write_model(tmp_path / "model", TWELVE_LAYERS)
+    data = sources.data_settings("full_length", length=32, examples=8)
+
+    def flops(**strategy):
+        config = Config.make(model=folder, batch_size=4, max_steps=1, **data, **strategy)
+        (found,) = measure.compile_programs(config).flops.values()
+        return found
+    full, frozen, head = flops(), flops(frozen_layers=8), flops(strategy="head")
+    assert frozen <= 0.62 * full
+    assert head <= 0.4 * full

@@ -1,0 +1,188 @@
+"""What trains: names, frozen leaves that stay as they are, and what freezing saves."""
+
+from functools import cache
+
+import jax
+import numpy as np
+import optax
+import pytest
+from small import apply_of, as_jax, batch_of, encoded, equal, lively, shape
+
+from flaxbert import heads, optimizers, strategies, trees
+from flaxbert.bert import RowDropout
+from flaxbert.config import Config
+from flaxbert.errors import InputError
+from flaxbert.steps import TrainState, make_train_step
+
+pytestmark = pytest.mark.usefixtures("strict_ranks")
+QUICK = {"xla_backend_optimization_level": 0}
+LAYERS = 3
+
+
+def strategy_of(layers=LAYERS, **given):
+    return strategies.make(Config.make(**given), layers)
+
+
+def trained_parts(layers=LAYERS, **given):
+    """The modules (embeddings, layer_i, pooler, head) of which some leaf, in fact every leaf, trains."""
+    model = heads.SequenceModel(shape(layers), 2)
+    params = jax.eval_shape(lambda: heads.init(model, 0))
+    found = trees.flatten(strategy_of(layers, **given).trains(params))
+    parts = {}
+    for name, trains in found.items():
+        parts.setdefault(name.split("/")[1 if name.startswith("bert/") else 0], set()).add(trains)
+    assert all(len(values) == 1 for values in parts.values())
+    return {part for part, values in parts.items() if True in values}
+
+
+EVERYTHING = {"embeddings", "layer_0", "layer_1", "layer_2", "pooler", "head"}
+
+
+@pytest.mark.parametrize(("given", "expected"), [
+    (dict(), EVERYTHING),
+    (dict(strategy="freeze", frozen_layers=0), EVERYTHING),
+    (dict(frozen_layers=1), EVERYTHING - {"embeddings", "layer_0"}),
+    (dict(frozen_layers=2), {"layer_2", "pooler", "head"}),
+    (dict(frozen_layers=3), {"pooler", "head"}),
+    (dict(strategy="head"), {"pooler", "head"})])
+def test_what_trains(given, expected):
+    assert trained_parts(**given) == expected
+
+
+def test_layer_1_is_not_layer_10():
+    assert trained_parts(12, frozen_layers=2) == {f"layer_{i}" for i in range(2, 12)} | {"pooler", "head"}
+    assert trained_parts(12, frozen_layers=11) == {"layer_11", "pooler", "head"}
+
+
+@pytest.mark.parametrize(("given", "line"), [
+    (dict(frozen_layers=4), "--frozen_layers=4: the model has 3 layers; valid: 0 to 3"),
+    (dict(strategy="full", frozen_layers=1), "--frozen_layers=1: needs --strategy=freeze, not full"),
+    (dict(strategy="head", frozen_layers=1), "--frozen_layers=1: needs --strategy=freeze, not head"),
+    (dict(strategy="half"), "--strategy=half: unknown; valid: full, freeze, head")])
+def test_bad_strategies_are_refused_in_one_line(given, line):
+    with pytest.raises(InputError) as caught:
+        strategy_of(**given)
+    assert str(caught.value) == line
+
+
+# --- steps
+
+@cache
+def program(frozen_layers, strategy="freeze", frozen_dropout=False, clip_norm=1.0):
+    """A compiled step of AdamW, its first state and a batch."""
+    config = Config.make(strategy=strategy, frozen_layers=frozen_layers, learning_rate=1e-2, warmup=0.0,
+                         schedule="constant", clip_norm=clip_norm)
+    made = strategies.make(config, LAYERS)
+    model = heads.SequenceModel(shape(LAYERS), 3, frozen_layers=0 if frozen_dropout else made.frozen_layers)
+    params = lively(jax.eval_shape(lambda: heads.init(model, 0)))
+    optimizer, schedule = optimizers.make(config, 10)
+    optimizer = made.wrap(optimizer, params)
+    trains = made.trains(params)
+    step = make_train_step(apply_of(model), optimizer, schedule, heads.cross_entropy, trains)
+    _, batch = batch_of(encoded(8), range(8), multiple=4, slots=6)
+    return jax.jit(step, compiler_options=QUICK), TrainState.start(params, optimizer, 0), batch, trains
+
+
+@pytest.mark.parametrize(("k", "strategy"), [(2, "freeze"), (0, "head")])
+def test_frozen_leaves_stay_bitwise_and_the_others_move(k, strategy):
+    step, state, batch, trains = program(k, strategy)
+    after = state
+    for _ in range(4):
+        after, _ = step(after, batch)
+    chosen, rest = trees.split(jax.device_get(after.params), trains)
+    old_chosen, old_rest = trees.split(state.params, trains)
+    assert rest
+    assert equal(rest, old_rest)
+    old = trees.flatten(old_chosen)
+    for name, leaf in trees.flatten(chosen).items():
+        # A constant added to all scores of a token is nothing to softmax: the key's bias may rest.
+        assert not np.array_equal(leaf, old[name]) or name.endswith("key/bias"), name
+
+
+def test_frozen_leaves_hold_no_moments():
+    _, state, _, trains = program(2)
+    trained = trees.count(state.params, trains)
+    scalars = sum(np.size(leaf) for leaf in jax.tree.leaves(state.opt_state))
+    assert 2 * trained <= scalars <= 2 * trained + 8  # two moments each, and counters
+    assert trained < trees.count(state.params) / 2
+
+
+def test_gradient_norm_and_clipping_see_the_trained_leaves_alone():
+    """With dropout off in the frozen part and the same key, the trained gradients equal those of training all."""
+    step, state, batch, trains = program(2, clip_norm=1e-3)
+    model = heads.SequenceModel(shape(LAYERS), 3, frozen_layers=2)
+
+    def gradient(params):
+        def loss(params):
+            key = jax.random.fold_in(jax.random.wrap_key_data(state.key), 0)
+            logits = model.apply({"params": params}, batch, RowDropout(key, batch["row"]))
+            return (heads.cross_entropy(logits, batch["labels"]) * batch["weights"]).sum() / batch["weights"].sum()
+        return jax.grad(loss)(params)
+    grads = jax.jit(gradient, compiler_options=QUICK)(state.params)
+    trained = trees.split(grads, trains)[0]
+    after, metrics = step(state, batch)
+    norm, whole = float(optax.global_norm(trained)), float(optax.global_norm(grads))
+    assert whole > 1.02 * norm
+    assert float(metrics["grad_norm"]) == pytest.approx(norm, rel=1e-5)
+    # Adam's first moment after one step is 0.1 of the clipped gradient.
+    states = jax.tree.leaves(after.opt_state, is_leaf=lambda s: hasattr(s, "mu"))
+    adam = next(s for s in states if hasattr(s, "mu"))
+    assert float(optax.global_norm(adam.mu)) == pytest.approx(0.1 * 1e-3, rel=1e-4)
+
+
+def test_freezing_nothing_equals_full():
+    (step, state, batch, _), (full, full_state, _, _) = program(0), program(0, "full")
+    assert equal(state.params, full_state.params)
+    (after, metrics), (other, other_metrics) = step(state, batch), full(full_state, batch)
+    assert equal(jax.device_get(after.params), jax.device_get(other.params))
+    assert equal(jax.device_get(metrics), jax.device_get(other_metrics))
+
+
+def test_frozen_layers_run_without_dropout_unless_asked():
+    _, batch = batch_of(encoded(8), range(8))
+    batch = as_jax(batch)
+
+    def states(frozen_layers):
+        model = heads.SequenceModel(shape(LAYERS), 3, frozen_layers=frozen_layers)
+        params = lively(jax.eval_shape(lambda: heads.init(model, 0)))
+        dropout = RowDropout(jax.random.key(0), batch["row"])
+        run = jax.jit(lambda d: model.apply({"params": params}, batch, d, method=lambda m, b, d: m.bert(b, d)),
+                      compiler_options=QUICK)
+        return run(None), run(dropout)
+    still, frozen = states(2)
+    for i in range(3):  # embeddings and two layers
+        np.testing.assert_array_equal(frozen[i], still[i])
+    assert not np.array_equal(frozen[3], still[3])
+    still, lively_all = states(0)
+    assert not np.array_equal(lively_all[0], still[0])
+
+
+def test_frozen_dropout_is_on_when_asked():
+    step, state, batch, _ = program(LAYERS, frozen_dropout=True)
+    still, still_state, _, _ = program(LAYERS)
+    assert equal(state.params, still_state.params)
+    assert float(step(state, batch)[1]["loss"]) != float(still(still_state, batch)[1]["loss"])
+
+
+def test_no_backward_pass_runs_through_a_frozen_prefix(record_property):
+    """Compiled work of a step: freezing 8 of 12 layers costs at most 0.62 of training all."""
+    width = dict(hidden_size=64, intermediate_size=256, num_attention_heads=4)
+    flops = {}
+    for k in (0, 8):
+        config = Config.make(frozen_layers=k, dropout=0.0)
+        made = strategies.make(config, 12)
+        model = heads.SequenceModel(shape(12, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, **width),
+                                    2, frozen_layers=made.frozen_layers)
+        params = jax.eval_shape(lambda model=model: heads.init(model, 0))
+        optimizer = made.wrap(optimizers.make(config, 10)[0], params)
+        step = make_train_step(apply_of(model), optimizer, optax.constant_schedule(1.0), heads.cross_entropy,
+                               made.trains(params))
+        state = jax.eval_shape(lambda params, optimizer=optimizer: TrainState(
+            jax.numpy.int32(0), params, optimizer.init(params), jax.random.key_data(jax.random.key(0))), params)
+        _, batch = batch_of(encoded(64), range(64), multiple=32)
+        compiled = jax.jit(step).lower(state, batch).compile(QUICK)
+        flops[k] = compiled.cost_analysis()["flops"]
+    record_property("share", flops[8] / flops[0])
+    print(f"share of the work: {flops[8] / flops[0]:.3f}")
+    assert flops[8] / flops[0] <= 0.62
+    assert flops[8] / flops[0] > 0.4  # the forward pass is still there
