@@ -61,11 +61,11 @@ def run(name: str, preset: str = "small", output: str = "", update_readme: bool 
     # A study may start other programs on the same device: leave them its memory.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     from experiments.records import PointFailed, Records, write_between_marks
+    points = study.points(settings)
     now = time.strftime("%Y-%m-%d %H:%M:%S %z")
     folder = Path(output) if output else STUDIES / name / "records" / now[:10]
     record = Records(folder, {"study": name, "question": study.QUESTION, "preset": preset, "settings": settings,
                               "date": now[:10], "started": now})
-    points = study.points(settings)
     todo = [point for point in points if not record.has(point)]
     with bar(len(points), name, "points", initial=len(points) - len(todo)) as progress:
         for point in todo:

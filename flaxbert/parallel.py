@@ -121,7 +121,8 @@ class PmapPlacement:
         return jax.tree.map(stack, tree)
 
     def get(self, tree: Any) -> Any:
-        return jax.tree.map(lambda x: np.array(x.addressable_shards[0].data, copy=True)[0], tree)
+        # np.array once more: a scalar's [0] is no array, and Orbax saves nothing else.
+        return jax.tree.map(lambda x: np.array(np.asarray(x.addressable_shards[0].data)[0]), tree)
 
     def local_rows(self, rows: int) -> np.ndarray:
         mine = [i for i, d in enumerate(self.devices) if d.process_index == jax.process_index()]

@@ -179,7 +179,8 @@ class Loop:
                 better = evaluate and self._evaluate(state, step)
                 if better:
                     self.checkpoints.save_best(step, self.placement.get(state.params), self._about(step))
-                if save or stop or last or (evaluate and not config.save_every):
+                # After a better one too: going on from before it would delete it, and the one before may be gone.
+                if save or stop or last or better or (evaluate and not config.save_every):
                     self._keep(state, step)
                 if stop and not last:
                     self.status = "interrupted"
@@ -222,7 +223,8 @@ class Loop:
                 "seed": self.config.seed, **values}
 
     def _about(self, step: int) -> dict[str, Any]:
-        return {"step": step, "sums": self.sums, "config": self.config.to_json(),
+        # A copy: it is written while the loop counts on.
+        return {"step": step, "sums": dict(self.sums), "config": self.config.to_json(),
                 "labels": list(self.ready.task.labels), "versions": records.versions()}
 
     def _keep(self, state: TrainState, step: int) -> None:

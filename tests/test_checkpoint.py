@@ -1,6 +1,7 @@
 """Checkpoints: what is saved comes back bitwise, damage is passed over and told."""
 
 import shutil
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -74,22 +75,20 @@ def test_two_of_each_are_kept(tmp_path, first):
         assert steps == {4, 6}
 
 
-def test_a_whole_state_is_on_disk_only_after_the_best_of_its_step(tmp_path, first):
+def test_a_whole_state_is_written_only_after_the_best_of_its_step(tmp_path, first, monkeypatch):
     """Killed between the two, a run would go on from a step whose best parameters are lost."""
-    checkpoints = Checkpoints(tmp_path)
-    slow = checkpoints._series["best"].save_checkpointables_async
-    order = []
+    checkpoints, order = Checkpoints(tmp_path), []
+    best, last = (checkpoints._series[which].save_checkpointables_async for which in ("best", "last"))
 
-    class Response:
-        def __init__(self, response):
-            self.response = response
+    def save_best(*args, **kwargs):
+        response = best(*args, **kwargs)
+        return SimpleNamespace(result=lambda: (response.result(), order.append("best is there")))
 
-        def result(self):
-            order.append("best is there")
-            return self.response.result()
-    checkpoints._series["best"].save_checkpointables_async = lambda *a, **k: Response(slow(*a, **k))
-    save_last = checkpoints._series["last"].save_checkpointables_async
-    checkpoints._series["last"].save_checkpointables_async = lambda *a, **k: (order.append("last"), save_last(*a, **k))
+    def save_last(*args, **kwargs):
+        order.append("last")
+        return last(*args, **kwargs)
+    monkeypatch.setattr(checkpoints._series["best"], "save_checkpointables_async", save_best)
+    monkeypatch.setattr(checkpoints._series["last"], "save_checkpointables_async", save_last)
     checkpoints.save_best(2, first.params, {})
     checkpoints.save(at(first, 2), {})
     checkpoints.close()

@@ -43,32 +43,32 @@ def rows(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
 
 
-def test_throughput_writes_a_record_and_a_second_run_repeats_nothing(told, tmp_path):
+def test_throughput_writes_a_record_and_a_second_run_repeats_nothing(told, tmp_path, monkeypatch):
+    monkeypatch.setitem(importlib.import_module("experiments.throughput.measure").MATMUL, "cpu", (256, 1))
     folder = tmp_path / "record"
     command = ("throughput", "--preset=tiny", f"--output={folder}")
     status, out, err = told(*command)
-    assert (status, out.splitlines()) == (0, ["3 measured, 0 failed", f"record: {folder}"]), err
+    assert (status, out.splitlines()) == (0, ["2 measured, 0 failed", f"record: {folder}"]), err
     assert (folder / "figure.png").stat().st_size > 5000
     first = rows(folder)
-    assert [row["point"]["strategy"] for row in first] == ["full", "head", "head"]
+    assert [row["point"]["data"] for row in first] == ["full_length", "toy_pair"]
     for row in first:
         assert row["padding_share"] == 0 or row["point"]["data"] == "toy_pair"
         assert row["flops_per_step"] > 0
         assert row["tokens_per_second"] > 0
         assert len(row["windows"]) == 2
-    assert first[1]["flops_per_step"] < 0.5 * first[0]["flops_per_step"]
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["status"] == "finished"
     assert {"date", "commit", "device", "versions"} <= set(summary)
-    assert (folder / "table.md").read_text().count("| bundled |") == 3
+    assert (folder / "table.md").read_text().count("| bundled |") == 2
 
     # Torn by a kill in the middle of its last row: that one alone is measured again.
     text = (folder / "results.jsonl").read_text()
     (folder / "results.jsonl").write_text(text[:-20])
     assert told(*command)[:2] == (0, f"1 measured, 0 failed\nrecord: {folder}\n")
-    assert rows(folder)[:2] == first[:2]
+    assert rows(folder)[:1] == first[:1]
     assert told(*command)[:2] == (0, f"0 measured, 0 failed\nrecord: {folder}\n")
-    assert len(rows(folder)) == 3
+    assert len(rows(folder)) == 2
     status, _, err = told("throughput", "--preset=small", f"--output={folder}")
     assert status == 2
     assert "preset tiny, not small" in err
@@ -115,9 +115,9 @@ def test_a_failed_point_is_told_and_tried_again(monkeypatch, run, tmp_path):
     monkeypatch.setitem(study.KINDS, "step", fails)
     for _ in range(2):
         result = run.run("throughput", "tiny", str(tmp_path / "record"))
-        assert (result["measured"], result["failed"]) == (3, 3)
+        assert (result["measured"], result["failed"]) == (2, 2)
     summary = json.loads((tmp_path / "record" / "summary.json").read_text())
-    assert [point["error"] for point in summary["failed"]] == ["out of device memory"] * 3
+    assert [point["error"] for point in summary["failed"]] == ["out of device memory"] * 2
 
 
 def test_the_table_goes_between_its_marks(tmp_path):
@@ -150,6 +150,4 @@ def test_freezing_8_of_12_layers_costs_at_most_0_62_of_full(tmp_path):
         config = Config.make(model=folder, batch_size=4, max_steps=1, **data, **strategy)
         (found,) = measure.compile_programs(config).flops.values()
         return found
-    full, frozen, head = flops(), flops(frozen_layers=8), flops(strategy="head")
-    assert frozen <= 0.62 * full
-    assert head <= 0.4 * full
+    assert flops(frozen_layers=8) <= 0.62 * flops()

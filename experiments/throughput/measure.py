@@ -13,12 +13,16 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.experimental.compilation_cache import compilation_cache
 
 from experiments.records import PointFailed
 from flaxbert import parallel, trees
 from flaxbert.config import Config
 from flaxbert.data import prefetch
 from flaxbert.prepare import Ready, parameters_trained, prepare
+
+# Side of the matrices, and multiplications at a time: enough for the full rate, tens of milliseconds.
+MATMUL = {"cpu": (2048, 1), "other": (8192, 8)}
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,7 @@ class Programs:
 
 def compile_programs(config: Config) -> Programs:
     """Prepares the run that `config` describes, compiles all its training steps and runs each once."""
+    parallel.start(config)
     placement = parallel.make(config)
     ready = prepare(config, placement.shards)
     state = placement.put(ready.start())
@@ -75,12 +80,15 @@ def compile_programs(config: Config) -> Programs:
 @contextmanager
 def _no_compilation_cache() -> Iterator[None]:
     """Programs kept on disk would make compilation look free."""
+    def use(cache: bool) -> None:
+        jax.config.update("jax_enable_compilation_cache", cache)
+        compilation_cache.reset_cache()  # else the first answer to whether there is one stands for good
     before = jax.config.jax_enable_compilation_cache
-    jax.config.update("jax_enable_compilation_cache", False)
+    use(False)
     try:
         yield
     finally:
-        jax.config.update("jax_enable_compilation_cache", before)
+        use(before)
 
 
 def matmul_rate(dtype: Any, repeats: int = 5) -> float:
@@ -90,8 +98,7 @@ def matmul_rate(dtype: Any, repeats: int = 5) -> float:
       dtype: of both matrices and the product; precision as jax has it by default, as in the step.
       repeats: how often it is timed.
     """
-    # The sides: long enough to reach the full rate, short enough for tens of milliseconds.
-    side, count = (2048, 1) if jax.default_backend() == "cpu" else (8192, 8)
+    side, count = MATMUL["cpu" if jax.default_backend() == "cpu" else "other"]
     a = jnp.full((side, side), 1 / side, dtype)
     multiply = jax.jit(jnp.matmul)
     jax.block_until_ready(multiply(a, a))

@@ -15,6 +15,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import jax
+import numpy as np
 from safetensors.numpy import save_file
 
 from flaxbert import heads, pretrained, trees
@@ -78,8 +80,14 @@ def write_model(folder: Path, shape: BertConfig) -> str:
     tokenizer = pretrained.load_tokenizer(vocabulary or pretrained.BUNDLED, shape)
     settings = {**vars(shape), **head_settings("classification", ("0", "1"))}
     save_model_folder(folder, settings, tokenizer)
-    params = heads.init(heads.SequenceModel(shape, 2), seed=0)
-    tensors = pretrained.to_tensors(trees.to_host(params))
+    shapes = jax.eval_shape(lambda: heads.init(heads.SequenceModel(shape, 2), 0))
+    draw = np.random.default_rng(0)
+
+    def leaf(name: str, like: jax.ShapeDtypeStruct) -> np.ndarray:
+        if name.endswith(("kernel", "embedding")):
+            return draw.standard_normal(like.shape, np.float32) * np.float32(shape.initializer_range)
+        return np.full(like.shape, name.endswith("scale"), np.float32)
+    tensors = pretrained.to_tensors(trees.map_named(leaf, shapes))
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     return str(folder)
 

@@ -47,8 +47,7 @@ _REAL = {"data": tuple(sources.FOLDERS), "packing": (True, False)}
 
 GRIDS: dict[str, tuple[dict[str, tuple], ...]] = {
     "tiny": (
-        _grid("bundled", 4, 32, strategy=("full", "head")),
-        _grid("bundled", 4, 32, data=("toy_pair",), strategy=("head",))),
+        _grid("bundled", 4, 32, strategy=("head",), data=("full_length", "toy_pair")),),
     "small": (
         _grid("bundled", 32, 128, strategy=_ALL),
         _grid("minilm", 32, 128, strategy=_ALL),
@@ -132,8 +131,8 @@ def measure_step(point: dict[str, Any], settings: dict[str, Any]) -> dict[str, A
     layers = load(folder).config.num_hidden_layers
     steps = settings["warmup"] + settings["steps"] * settings["repeats"]
     config = Config.make(
-        model=folder, random_init=point["model"] not in sources.STORED, dtype=point["dtype"],
-        packing=point["packing"], batch_size=point["batch"], max_steps=steps, compilation_cache="",
+        model=folder, random_init=point["model"] == "bundled", dtype=point["dtype"],
+        packing=point["packing"], batch_size=point["batch"], max_steps=steps,
         **sources.data_settings(point["data"], point["length"], 2 * point["batch"]),
         **STRATEGIES[point["strategy"]](layers))
     return measure.measure(config, *(settings[name] for name in ("warmup", "steps", "repeats", "seconds")))

@@ -1,0 +1,355 @@
+"""The loop: what a run writes, when it evaluates and stops, and how it goes on after an interruption."""
+
+import json
+import random
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small import (
+    command,
+    config,
+    equal,
+    finish,
+    flags,
+    losses_of,
+    result_of,
+    rows_of,
+    settings,
+)
+
+from flaxbert import train, trees
+from flaxbert.checkpoint import load_params
+from flaxbert.config import Config
+from flaxbert.errors import InputError, RunFailed
+
+STEPS = 8  # of one epoch
+
+
+def steps_of(run, split):
+    return [row["step"] for row in rows_of(run, split)]
+
+
+def refused(settings: Config) -> str:
+    with pytest.raises(InputError) as caught:
+        train.finetune(settings)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def finished(tiny, tmp_path_factory):
+    """(folder, what finetune returned) of a run of two epochs, uninterrupted."""
+    run = tmp_path_factory.mktemp("runs") / "finished"
+    result = train.finetune(config(tiny, run, epochs=2.0, evals_per_epoch=2, tensorboard=True, predict_test=True))
+    return run, result
+
+
+# --- what a run writes
+
+def test_result_has_the_fields_of_the_contract(finished):
+    run, returned = finished
+    result = result_of(run)
+    assert returned == {**result, "run": str(run)}
+    assert result["status"] == "finished"
+    assert set(result["metrics"]) == set(result["best"]) == {"dev", "test"}
+    for scores in (result["metrics"], result["best"]):
+        assert set(scores["dev"]) == {"loss", "accuracy", "f1"}
+        assert all(isinstance(value, float) for value in scores["dev"].values())
+    assert result["seconds"] > 0
+    assert result["examples_per_second"] > 0
+    assert 3 <= result["tokens_per_second"] / result["examples_per_second"] <= 32
+    assert 0 < result["padding_share"] < 0.5
+    assert result["parameters_trained"] == result["parameters_total"] == trees.count(load_params(run)[0])
+    assert (result["devices"], result["seed"]) == (1, 0)
+
+
+def test_settings_and_circumstances_are_written(finished, tiny):
+    about = json.loads((finished[0] / "config.json").read_text())
+    assert Config.from_json(about["settings"]) == config(tiny, finished[0], epochs=2.0, evals_per_epoch=2,
+                                                         tensorboard=True, predict_test=True)
+    assert about["versions"]["jax"]
+    assert about["devices"].startswith("1 x cpu")
+    assert about["task"]["labels"] == ["unpleasant", "pleasant"]
+    assert about["steps"] == 2 * STEPS
+    assert len(about["row_counts"]) <= 4
+
+
+def test_metrics_has_one_row_a_step_and_the_final_scores_are_its_last(finished):
+    run, _ = finished
+    assert steps_of(run, "train") == list(range(1, 2 * STEPS + 1))
+    assert steps_of(run, "dev") == [4, 8, 12, 16]
+    for row in rows_of(run, "train") + rows_of(run, "dev"):
+        assert {"step", "epoch", "split", "seed", "loss", "learning_rate"} <= set(row)
+        assert row["epoch"] == row["step"] / STEPS
+    last = rows_of(run, "dev")[-1]
+    assert result_of(run)["metrics"]["dev"] == {name: last[name] for name in ("loss", "accuracy", "f1")}
+    rates = [row["learning_rate"] for row in rows_of(run)]
+    assert rates[0] == 0.0  # warm-up begins at zero
+    assert max(rates) == pytest.approx(1e-3)
+
+
+def test_best_is_the_first_evaluation_with_the_highest_main_metric(finished):
+    run, _ = finished
+    result, rows = result_of(run), rows_of(run, "dev")
+    best = max(rows, key=lambda row: row["accuracy"])
+    assert result["best_step"] == best["step"]
+    assert load_params(run)[1]["step"] == best["step"]
+    assert load_params(run, "last")[1]["step"] == 2 * STEPS
+    assert result["best"]["dev"] == pytest.approx({name: best[name] for name in result["best"]["dev"]}, rel=1e-6)
+
+
+def test_a_run_leaves_events_a_picture_and_predictions(finished):
+    run, _ = finished
+    assert list(run.glob("events.out.tfevents.*"))
+    assert (run / "learning_curve.png").read_bytes()[:4] == b"\x89PNG"
+    assert len(list((run / "predictions").glob("*"))) == 1
+
+
+def test_the_same_settings_give_the_same_run_bitwise(finished, tiny, tmp_path):
+    train.finetune(config(tiny, tmp_path / "again", epochs=2.0, evals_per_epoch=2))
+    assert losses_of(tmp_path / "again") == losses_of(finished[0])
+    assert equal(load_params(tmp_path / "again", "last")[0], load_params(finished[0], "last")[0])
+
+
+def test_padding_share_and_examples_count_what_was_trained(tiny, tmp_path):
+    result = train.finetune(config(tiny, tmp_path / "run", packing=False, max_steps=3))
+    about = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert about["row_counts"] == [8]
+    ready = train.prepare(config(tiny, tmp_path / "run", packing=False, max_steps=3), 1)
+    seen = np.concatenate([plan.examples for plan in ready.epochs.plans(0, 3)])
+    tokens = ready.epochs.lengths[seen].sum()
+    assert result["padding_share"] == pytest.approx(1 - tokens / (3 * 8 * about["row_length"]), abs=1e-5)
+
+
+# --- when a run evaluates and ends
+
+@pytest.mark.parametrize(("given", "trained", "evaluated"), [
+    (dict(eval_every=3), 8, [3, 6, 8]),
+    (dict(evals_per_epoch=0), 8, [8]),
+    (dict(max_steps=3, epochs=9.0), 3, [3]),
+    (dict(epochs=1.6), 13, [8, 13])])
+def test_steps_and_evaluations(tiny, tmp_path, given, trained, evaluated):
+    train.finetune(config(tiny, tmp_path / "run", **given))
+    assert steps_of(tmp_path / "run", "train") == list(range(1, trained + 1))
+    assert steps_of(tmp_path / "run", "dev") == evaluated
+    assert rows_of(tmp_path / "run")[-1]["epoch"] == trained / STEPS
+
+
+def test_early_stopping(tiny, tmp_path, capsys):
+    """Without learning no evaluation is better than the first: two more, then the end."""
+    result = train.finetune(config(tiny, tmp_path / "run", learning_rate=0.0, eval_every=1, early_stopping=2))
+    assert steps_of(tmp_path / "run", "dev") == [1, 2, 3]
+    assert (result["status"], result["best_step"]) == ("finished", 1)
+    assert "stopping early" in capsys.readouterr().err
+
+
+def test_log_every_thins_the_rows(tiny, tmp_path):
+    train.finetune(config(tiny, tmp_path / "run", log_every=3))
+    assert steps_of(tmp_path / "run", "train") == [3, 6, 8]
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_a_good_checkpoint(tiny, tmp_path):
+    run = tmp_path / "run"
+    wild = config(tiny, run, learning_rate=1e5, optimizer="sgd", clip_norm=0.0, warmup=0.0, save_every=1)
+    with pytest.raises(RunFailed, match=r"the loss is (nan|inf) at step \d+; the last good checkpoint is in .*run"):
+        train.finetune(wild)
+    assert result_of(run)["status"] == "failed"
+    assert len(rows_of(run)) < STEPS
+    assert all(np.isfinite(leaf).all() for leaf in trees.flatten(load_params(run, "last")[0]).values())
+
+
+# --- directories
+
+def test_resume_without_a_checkpoint_starts_anew_and_on_a_finished_run_says_so(tiny, tmp_path, capsys):
+    run = tmp_path / "run"
+    result = train.finetune(config(tiny, run, resume=True, max_steps=2))
+    assert result["status"] == "finished"
+    before = {p: p.stat().st_mtime_ns for p in run.rglob("*") if p.is_file()}
+    capsys.readouterr()
+    assert train.finetune(config(tiny, run, resume=True, max_steps=2)) == result
+    assert "already finished" in capsys.readouterr().err
+    assert {p: p.stat().st_mtime_ns for p in run.rglob("*") if p.is_file()} == before
+
+
+def test_a_run_directory_is_not_overwritten_unless_told(finished, tiny, tmp_path):
+    run = shutil.copytree(finished[0], tmp_path / "run")
+    line = refused(config(tiny, run))
+    assert "--resume" in line
+    assert "--overwrite" in line
+    result = train.finetune(config(tiny, run, overwrite=True, max_steps=2))
+    assert steps_of(run, "train") == [1, 2]
+    assert result["best_step"] == 2
+    assert not (run / "predictions").exists()
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_folder_that_holds_something_else_is_never_touched(tiny, tmp_path, overwrite):
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    (tmp_path / "thesis.txt").write_text("three years of work")
+    assert "not one of our runs" in refused(config(tiny, tmp_path, overwrite=overwrite))
+    assert (tmp_path / "thesis.txt").read_text() == "three years of work"
+
+
+def test_resuming_with_another_configuration_is_refused_with_its_flags(finished, tiny):
+    line = refused(config(tiny, finished[0], epochs=2.0, evals_per_epoch=2, resume=True, learning_rate=2e-3,
+                          seed=4))
+    assert "--learning_rate: 0.001 -> 0.002" in line
+    assert "--seed: 0 -> 4" in line
+    assert "--batch_size" not in line
+
+
+def test_a_file_in_the_place_of_the_directory_is_refused(tiny, tmp_path):
+    (tmp_path / "run").write_text("")
+    assert "not one of our runs" in refused(config(tiny, tmp_path / "run"))
+
+
+# --- interruptions
+
+def interrupt(monkeypatch, at, how=signal.SIGTERM):
+    """Raises a signal, or an exception, in the middle of step `at` (counted from 1)."""
+    count, seen = train.Loop._count, []
+
+    def counting(self, *args):
+        count(self, *args)
+        seen.append(1)
+        if len(seen) == at:
+            if isinstance(how, signal.Signals):
+                signal.raise_signal(how)
+            else:
+                raise how
+    monkeypatch.setattr(train.Loop, "_count", counting)
+
+
+@pytest.fixture(scope="module")
+def interrupted(tiny, tmp_path_factory):
+    """The run `finished`, ended by SIGTERM in step 11, with checkpoints of steps 10 and 11."""
+    run = tmp_path_factory.mktemp("runs") / "interrupted"
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        interrupt(monkeypatch, 11)
+        result = train.finetune(config(tiny, run, epochs=2.0, evals_per_epoch=2, save_every=5))
+    assert result["status"] == "interrupted"
+    return run
+
+
+def same_as(run, reference):
+    assert losses_of(run) == losses_of(reference)
+    assert rows_of(run, "dev") == rows_of(reference, "dev")
+    for which in ("best", "last"):
+        (params, about), (want, want_about) = load_params(run, which), load_params(reference, which)
+        assert about["step"] == want_about["step"]
+        assert equal(params, want)
+    mine, other = result_of(run), result_of(reference)
+    for name in ("status", "metrics", "best", "best_step", "padding_share"):
+        assert mine[name] == other[name], name
+
+
+def test_a_signal_saves_and_ends_cleanly(interrupted):
+    assert result_of(interrupted)["status"] == "interrupted"
+    assert steps_of(interrupted, "train") == list(range(1, 12))
+    assert load_params(interrupted, "last")[1]["step"] == 11
+
+
+def test_resumed_equals_uninterrupted_with_other_logging_and_saving(finished, interrupted, tiny, tmp_path, capsys):
+    run = shutil.copytree(interrupted, tmp_path / "run")
+    again = config(tiny, run, epochs=2.0, evals_per_epoch=2, save_every=3, resume=True, output_dir=str(run))
+    assert train.finetune(again)["status"] == "finished"
+    assert "going on from step 11 of 16" in capsys.readouterr().err
+    same_as(run, finished[0])
+
+
+def test_a_corrupt_newest_checkpoint_falls_back_to_the_same_run(finished, interrupted, tiny, tmp_path, capsys):
+    run = shutil.copytree(interrupted, tmp_path / "run")
+    for file in (run / "checkpoints" / "last" / "11").rglob("d/*"):
+        file.write_bytes(b"not what was written")
+    train.finetune(config(tiny, run, epochs=2.0, evals_per_epoch=2, resume=True))
+    err = capsys.readouterr().err
+    assert "last/11: damaged" in err
+    assert "going on from step 10 of 16" in err
+    same_as(run, finished[0])
+
+
+def test_resume_goes_on_with_pmap_and_on_more_devices(finished, interrupted, tiny, tmp_path):
+    """Placement may change: the same run to rounding."""
+    run = shutil.copytree(interrupted, tmp_path / "run")
+    train.finetune(config(tiny, run, epochs=2.0, evals_per_epoch=2, resume=True, parallel="pmap", devices=2))
+    mine, want = losses_of(run), losses_of(finished[0])
+    assert mine.keys() == want.keys()
+    assert max(abs(mine[step] - want[step]) for step in want) < 1e-5
+    assert result_of(run)["devices"] == 2
+
+
+def test_ctrl_c_twice_ends_at_once(tiny, tmp_path, monkeypatch):
+    def impatient(self, state, step):
+        signal.raise_signal(signal.SIGINT)
+        assert self.interrupted
+        signal.raise_signal(signal.SIGINT)
+    monkeypatch.setattr(train.Loop, "_train", impatient)
+    with pytest.raises(KeyboardInterrupt):
+        train.finetune(config(tiny, tmp_path / "run"))
+
+
+def test_the_best_checkpoint_survives_a_crash_between_saves(tiny, tmp_path, monkeypatch):
+    """Evaluations come more often than saves: the best one after a resume is still on disk."""
+    run = tmp_path / "run"
+    given = dict(epochs=2.0, eval_every=2, save_every=5)
+    script = iter([0.5, 0.6, 0.7, 0.8] + [0.1] * 40)  # dev scores of steps 2, 4, 6, 8, and after
+    real = train.score
+
+    def scripted(ready, inference, params, split):
+        scores = real(ready, inference, params, split)
+        return {**scores, "accuracy": next(script)} if split == "dev" else scores
+    monkeypatch.setattr(train, "score", scripted)
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt(patch, 9, OSError("power cut"))
+        with pytest.raises(OSError, match="power cut"):
+            train.finetune(config(tiny, run, **given))
+    train.finetune(config(tiny, run, resume=True, **given))
+    best = max(rows_of(run, "dev"), key=lambda row: row["accuracy"])
+    assert result_of(run)["best_step"] == best["step"] == load_params(run)[1]["step"]
+    assert losses_of(run).keys() == set(range(1, 17))
+
+
+def wait_for(run: Path, step: int, process) -> None:
+    """Until metrics.jsonl has come to `step`, or the process has ended."""
+    deadline = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < deadline:
+        file = run / "metrics.jsonl"
+        rows = file.read_text().splitlines() if file.exists() else []
+        if rows and rows[-1].endswith("}") and json.loads(rows[-1])["step"] >= step:
+            return
+        time.sleep(0.002)
+    assert process.poll() is None, process.communicate()[1][-2000:]
+    raise AssertionError(f"step {step} never came")
+
+
+def test_killed_at_random_steps_a_run_is_bitwise_the_same(tiny, tmp_path):
+    """kill -9 twice and SIGTERM between, mid-epoch, dropout and shuffling on; saves every few steps."""
+    long = dict(epochs=3.0, max_train_examples=240, evals_per_epoch=2, save_every=4)
+    whole = command("finetune", *flags(settings(tiny, tmp_path / "whole", **long)))
+    where = random.Random(time.time_ns())
+    stops = [(where.randint(4, 22), signal.SIGKILL), (where.randint(26, 42), signal.SIGTERM),
+             (where.randint(48, 66), signal.SIGKILL)]
+    print("stops:", stops)
+    run = tmp_path / "run"
+    for step, number in stops:
+        process = command("finetune", *flags(settings(tiny, run, **long)), "--resume")
+        wait_for(run, step, process)
+        process.send_signal(number)
+        code, out, err = finish(process)
+        if number == signal.SIGKILL:
+            assert code == -signal.SIGKILL
+        else:
+            assert code == 0, err
+            assert result_of(run)["status"] == "interrupted"
+            assert f"--resume --output_dir={run}" in out
+    code, _, err = finish(command("finetune", *flags(settings(tiny, run, **long)), "--resume"))
+    assert code == 0, err
+    assert "going on from step" in err
+    code, _, err = finish(whole)
+    assert code == 0, err
+    assert len(losses_of(run)) == 90
+    same_as(run, tmp_path / "whole")
