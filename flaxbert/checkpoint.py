@@ -23,6 +23,7 @@ class Checkpoints:
     """The two series of checkpoints of one run. All processes of a pod call every method."""
 
     def __init__(self, run: Path):
+        run = run.resolve()  # Orbax takes absolute paths only
         keep = ocp.training.preservation_policies.LatestN(2)
         self._series = {which: ocp.training.Checkpointer(run / "checkpoints" / which, preservation_policy=keep,
                                                          cleanup_tmp_directories=True) for which in WHICH}
@@ -46,10 +47,13 @@ class Checkpoints:
         return series.save_checkpointables_async(step, items, force=True, custom_metadata=about)
 
     def restore(self, template: TrainState) -> tuple[TrainState, dict[str, Any]] | None:
-        """The newest whole state that can be read, and what was saved about it; None where there is none.
+        """The newest whole state that can be read, and what was saved about it; None where none was saved.
 
         Args:
           template: a state of the same structure; gives shapes and types.
+
+        Raises:
+          InputError: there are checkpoints, but none can be read, or they are of another model.
         """
         series = self._series["last"]
         want = {"params": template.params,
@@ -61,7 +65,9 @@ class Checkpoints:
             self._forget_after(step)
             return TrainState(items["training"]["step"], items["params"], items["training"]["opt_state"],
                               items["training"]["key"]), about
-        self._forget_after(-1)  # what cannot be read must not stand in the way of the new run's own
+        if series.checkpoints:
+            raise InputError(f"--resume: no checkpoint in {series.directory} can be read; nothing was changed; "
+                             "--overwrite starts anew")
         return None
 
     def _forget_after(self, step: int) -> None:
@@ -100,7 +106,7 @@ def load_params(run: str | Path, which: str = "best") -> tuple[dict, dict[str, A
     Raises:
       InputError: no readable checkpoint.
     """
-    run = Path(run)
+    run = Path(run).resolve()
     one_of(which, WHICH, "--checkpoint")
     for name in ("best", "last") if which == "best" else ("last",):
         folder = run / "checkpoints" / name

@@ -69,7 +69,8 @@ class Command:
     needed: tuple[str, ...] = ()
 
 
-_RUN = ("run", "", "A run's folder (or an exported one, to predict with).")
+_RUN = ("run", "", "A run's folder; to predict with, an exported one too.")
+_SKIP = ("skip_bad_rows", False, "Skip and count rows that cannot be read, in place of stopping.")
 _CHECKPOINT = ("checkpoint", "best", "best or last.")
 
 COMMANDS: dict[str, Command] = {
@@ -77,10 +78,10 @@ COMMANDS: dict[str, Command] = {
     "evaluate": Command(_evaluate, "Score a run on a split or a file; prints one JSON line.", (
         _RUN, ("split", "dev", "train, dev, dev_mismatched or test."), _CHECKPOINT,
         ("output", "", "File for the same JSON."), ("data_dir", "", "Where the task's files are now."),
-        ("file", "", "Score this file, laid out as the task's, in place of a split.")), ("run",)),
+        ("file", "", "Score this file, laid out as the task's, in place of a split."), _SKIP), ("run",)),
     "predict": Command(_predict, "Predict labels for a file of texts.", (
         _RUN, ("input", "-", "TSV, CSV or JSONL with texts; - is standard input."),
-        ("output", "-", "JSONL, or TSV by its ending; - is standard output."), _CHECKPOINT), ("run",)),
+        ("output", "-", "JSONL, or TSV by its ending; - is standard output."), _CHECKPOINT, _SKIP), ("run",)),
     "export": Command(_export, "Write a run as a Hugging Face folder, which PyTorch loads.", (
         _RUN, ("to", "", "The folder to write."), _CHECKPOINT), ("run", "to")),
     "tasks": Command(_tasks, "List the tasks with their metrics and file layouts."),
@@ -156,18 +157,7 @@ def _parse(name: str, arguments: list[str]) -> dict[str, Any] | None:
     for flag, _, text in COMMANDS[name].flags:
         if flag in COMMANDS[name].needed and not given.get(flag):
             raise InputError(f"--{flag} is needed: {text}")
-    return {flag: _converted(flag, value) for flag, value in given.items()}
-
-
-def _converted(flag: str, value: Any) -> Any:
-    if not isinstance(value, list):
-        return value
-    if flag != "class_weights":
-        return tuple(value)
-    try:
-        return tuple(float(item) for item in value)
-    except ValueError:
-        raise InputError(f"--{flag}={','.join(value)}: numbers separated by commas are needed") from None
+    return given
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -194,11 +184,16 @@ def main(arguments: list[str] | None = None) -> None:
     except InputError as error:
         note(" ".join(str(error).split()))
         sys.exit(2)
+    except BrokenPipeError:  # the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        if not error.filename:
+            raise
+        note(f"{error.filename}: {error.strerror}")
+        sys.exit(2)
     except RunFailed as error:
         note(str(error))
         sys.exit(1)
-    except BrokenPipeError:  # the reader has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         note("interrupted")
         sys.exit(130)

@@ -6,8 +6,13 @@ A `Config` is frozen: a run is a pure function of it. Values that depend on a ta
 
 import dataclasses
 import json
+import os
 from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from flaxbert.errors import InputError, one_of
 
@@ -143,7 +148,8 @@ class Config:
             one_of(recipe, tuple(RECIPES), "--recipe")
         if given.get("frozen_layers"):
             given.setdefault("strategy", "freeze")
-        config = cls(**{**RECIPES.get(recipe, {}), **given})
+        settings = {**RECIPES.get(recipe, {}), **given}
+        config = cls(**{name: _typed(name, known[name].type, value) for name, value in settings.items()})
         for f in known.values():
             if f.metadata["choices"]:
                 one_of(getattr(config, f.name), f.metadata["choices"], f"--{f.name}")
@@ -151,7 +157,19 @@ class Config:
             value = getattr(config, name)
             if value is not None and not low <= value <= high:
                 raise InputError(f"--{name}={value}: out of range; valid: {low} to {high}")
+        if not config.epochs and not config.max_steps:
+            raise InputError("--epochs=0: no step to take; give more, or --max_steps")
+        if config.micro_batches > config.batch_size:
+            raise InputError(f"--micro_batches={config.micro_batches}: more than --batch_size={config.batch_size}")
         return config
+
+    def absolute(self) -> "Config":
+        """The same settings with the paths of what exists made absolute, so that they hold in any folder."""
+        paths = ("data_dir", "model", "hub_dataset") + (() if self.data_dir else FILE_SETTINGS)
+        given = {name: getattr(self, name) for name in paths}
+        return dataclasses.replace(self, **{name: str(Path(path).expanduser().resolve())
+                                            for name, path in given.items() if path and path != "bundled"
+                                            and Path(path).expanduser().exists()})
 
     def to_json(self) -> dict[str, Any]:
         """The settings as JSON types, in the order of the fields."""
@@ -167,6 +185,29 @@ class Config:
         return [f"--{f.name}: {getattr(self, f.name)} -> {getattr(other, f.name)}"
                 for f in dataclasses.fields(self)
                 if not f.metadata["resumable"] and getattr(self, f.name) != getattr(other, f.name)]
+
+
+FILE_SETTINGS = ("train_file", "dev_file", "test_file")
+
+# What Python callers may give for a field of each type, and what becomes of it.
+_TYPES: dict[Any, tuple[tuple[type, ...], Any]] = {
+    bool: ((bool,), bool), int: ((int, np.integer), int), str: ((str, PathLike), os.fspath),
+    float: ((int, float, np.integer, np.floating), float),
+    float | None: ((int, float, np.integer, np.floating, type(None)), lambda x: None if x is None else float(x)),
+    tuple[str, ...]: ((str, list, tuple), lambda x: (x,) if isinstance(x, str) else tuple(map(str, x))),
+    tuple[float, ...]: ((list, tuple, np.ndarray), lambda x: tuple(map(float, x)))}
+
+
+def _typed(name: str, kind: Any, value: Any) -> Any:
+    """The value as its field's type; raises `InputError` where it is of another."""
+    accepted, convert = _TYPES[kind]
+    try:
+        if isinstance(value, accepted) and isinstance(value, bool) == (kind is bool):
+            return convert(value)
+    except ValueError:
+        pass
+    shown = kind.__name__ if type(kind) is type else kind
+    raise InputError(f"--{name}={value!r}: not of the type {shown}")
 
 
 _BIG = 2**31 - 1

@@ -70,14 +70,14 @@ def truncated(first: np.ndarray, second: np.ndarray, budget: int) -> tuple[np.nd
 
 
 def encode(tokenizer: Any, examples: Examples, max_length: int, what: str = "tokenising",
-           class_weights: np.ndarray | None = None) -> Encoded:
+           class_weights: tuple[float, ...] = ()) -> Encoded:
     """[CLS] A [SEP] or [CLS] A [SEP] B [SEP] for every example, at most `max_length` tokens each.
 
     Args:
       tokenizer: a fast transformers tokenizer.
       examples: N examples.
       max_length: in tokens, special tokens included.
-      class_weights: [C] weight of each class in the loss, for class labels.
+      class_weights: C weights of the classes in the loss; used where an example has one class.
     """
     pair = examples.second is not None
     first = _ids(tokenizer, examples.first, what)
@@ -88,20 +88,21 @@ def encode(tokenizer: Any, examples: Examples, max_length: int, what: str = "tok
     rows = [np.array([cls, *a[:m], sep, *b[:n], *([sep] if pair else [])], np.int32)
             for a, b, m, n in zip(first, second, kept_first, kept_second, strict=True)]
     weights = np.ones(len(examples), np.float32)
-    if class_weights is not None and examples.labels is not None:
+    if class_weights and examples.labels is not None and examples.labels.dtype == np.int32:
         weights = np.asarray(class_weights, np.float32)[examples.labels]
     return Encoded(np.concatenate(rows), np.cumsum([0] + [len(r) for r in rows]),
                    (kept_first + 2).astype(np.int64), examples.labels, weights)
 
 
-def _ids(tokenizer: Any, texts: list[str], what: str, chunk: int = 4096) -> list[list[int]]:
+def _ids(tokenizer: Any, texts: list[str], what: str, chunk: int = 4096) -> list[np.ndarray]:
     """Word-piece ids of each text, without special tokens and without truncation."""
-    ids: list[list[int]] = []
+    ids: list[np.ndarray] = []  # lists of Python integers would take ten times the memory
     with bar(len(texts), what, unit="texts", hidden=len(texts) <= 4 * chunk) as progress:
         for begin in range(0, len(texts), chunk):
             part = texts[begin:begin + chunk]
-            ids += tokenizer(part, add_special_tokens=False, truncation=False, padding=False, verbose=False,
-                             return_attention_mask=False, return_token_type_ids=False)["input_ids"]
+            found = tokenizer(part, add_special_tokens=False, truncation=False, padding=False, verbose=False,
+                              return_attention_mask=False, return_token_type_ids=False)["input_ids"]
+            ids += [np.array(each, np.int32) for each in found]
             progress.update(len(part))
     return ids
 

@@ -24,6 +24,8 @@ _STALE = ("_name_or_path", "torch_dtype", "dtype", "transformers_version", "flax
 _DATA = (("hub_dataset", "hub data set"), ("data_dir", "folder"), ("train_file", "training file"),
          ("dev_file", "development file"), ("test_file", "test file"),
          ("max_train_examples", "training examples at most"))
+# The settings of a run that say what its inputs look like: an export keeps them.
+_INPUT = ("task", "text_columns", "label_column", "label_type", "max_length")
 _UNRECORDED = "not recorded in the run"
 
 
@@ -84,7 +86,8 @@ def export(run: str | Path, to: str | Path, checkpoint: str = "best") -> None:
         raise InputError(f"--run={run}: its head has {outputs} outputs, but the run names "
                          f"{len(settings.get('id2label', ()))} labels")
     save_model_folder(to, settings, model.tokenizer)
-    mark = {"version": version("flaxbert"), "run": run.name, "checkpoint": checkpoint}
+    mark = {"version": version("flaxbert"), "run": run.name, "checkpoint": checkpoint,
+            "settings": {name: record["settings"][name] for name in _INPUT if name in record["settings"]}}
     _write_json(to / "config.json", {**_read(to / "config.json"), "flaxbert": mark})
     card = model_card(run.name, record, _read(run / "result.json"), checkpoint)
     (to / "README.md").write_text(card, "utf-8")

@@ -66,23 +66,36 @@ class Inference:
                 local = Plan(plan.examples[part], plan.row[part] - begin, plan.slot[part], plan.start[part],
                              rows, slots)
                 arrays = collate(encoded, local, rows, row_length, slots, self._placement.local_rows(rows))
-                yield local, self._placement.put_batch(arrays, rows)
+                # Labels differ in type, or are not there; a program is for all of them.
+                yield local, self._placement.put_batch(
+                    {name: x for name, x in arrays.items() if name not in ("labels", "weights")}, rows)
         out: np.ndarray | None = None
+        pending: tuple[Plan, Any] | None = None
+
+        def settle() -> None:
+            nonlocal out
+            if pending is None:
+                return
+            part, logits = pending[0], self._placement.get(pending[1])
+            if out is None:
+                out = np.zeros((len(encoded), logits.shape[-1]), np.float32)
+            out[part.examples] = logits[part.row, part.slot]
+            progress.update()
         with bar(len(starts), what, unit="batches", hidden=hidden or len(starts) < 8) as progress:
             for part, batch in prefetch(batches()):
                 program = self._programs.get((rows, row_length, slots))
                 if program is None:
                     program = self._placement.compile_eval(self._step, params, batch)
                     self._programs[rows, row_length, slots] = program
-                logits = self._placement.get(program(params, batch))
-                if out is None:
-                    out = np.zeros((len(encoded), logits.shape[-1]), np.float32)
-                out[part.examples] = logits[part.row, part.slot]
-                progress.update()
+                ahead = program(params, batch)
+                settle()  # the one before, only now, so that the device never idles
+                pending = part, ahead
+            settle()
         return out
 
 
-def score_logits(task: Task, logits: np.ndarray, encoded: Encoded) -> dict[str, float]:
+def score_logits(task: Task, logits: np.ndarray, encoded: Encoded,
+                 class_weights: tuple[float, ...] = ()) -> dict[str, float]:
     """Loss and metrics of a whole split.
 
     loss = sum(w l) / sum(w) over all examples, as in training.
@@ -91,7 +104,8 @@ def score_logits(task: Task, logits: np.ndarray, encoded: Encoded) -> dict[str, 
       task: gives loss and metrics.
       logits: [N, C] float32.
       encoded: N examples with labels and weights w.
+      class_weights: as in `heads.loss`.
     """
-    losses = np.asarray(heads.LOSSES[task.kind](logits, encoded.labels))
+    losses = np.asarray(heads.loss(task.kind, class_weights)(logits, encoded.labels))
     return {"loss": float((losses * encoded.weights).sum() / max(encoded.weights.sum(), 1e-30)),
             **metrics.evaluate(task.kind, task.metrics, logits, encoded.labels)}

@@ -6,7 +6,8 @@ Letters: R rows of a global batch, P processes.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,10 @@ def start(config: Config) -> None:
     if config.compilation_cache:
         jax.config.update("jax_compilation_cache_dir", str(Path(config.compilation_cache).expanduser()))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
-    if not (config.distributed or config.coordinator_address) or jax.distributed.is_initialized():
+    if config.dtype == "float32":  # else products go through TF32 or bfloat16 on accelerators
+        jax.config.update("jax_default_matmul_precision", "highest")
+    wanted = config.distributed or config.coordinator_address or config.num_processes or config.process_id >= 0
+    if not wanted or jax.distributed.is_initialized():
         return
     given = {"coordinator_address": config.coordinator_address or None,
              "num_processes": config.num_processes or None,
@@ -38,6 +42,11 @@ def start(config: Config) -> None:
     except (ValueError, RuntimeError) as error:
         raise InputError("--distributed: cannot join the other processes; give --coordinator_address=HOST:PORT, "
                          f"--num_processes and --process_id ({str(error).splitlines()[0]})") from error
+
+
+def is_pod() -> bool:
+    """Whether several processes train together."""
+    return jax.process_count() > 1
 
 
 def is_main() -> bool:
@@ -110,15 +119,18 @@ class PmapPlacement:
         self.shards = len(devices)
         self.devices = devices
         self.local = [d for d in devices if d.process_index == jax.process_index()]
-        # Arrays with one leading entry a device, as pmap wants them: put so, nothing is copied again.
-        mesh = jax.sharding.Mesh(np.array(self.local), (self.axis,))
-        self.stacked = NamedSharding(mesh, PartitionSpec(self.axis))
+        # Arrays with one leading entry a device, of all processes, as the compiled pmap wants them.
+        self.stacked = NamedSharding(jax.sharding.Mesh(np.array(devices), (self.axis,)), PartitionSpec(self.axis))
 
     def put(self, tree: Any) -> Any:
         def stack(x):
             x = np.asarray(x)
-            return jax.device_put(np.broadcast_to(x, (len(self.local), *x.shape)), self.stacked)
+            return self._global(np.broadcast_to(x, (len(self.local), *x.shape)))
         return jax.tree.map(stack, tree)
+
+    def _global(self, x: np.ndarray) -> jax.Array:
+        """[local devices, ...] of each process -> [devices, ...] of all."""
+        return jax.make_array_from_process_local_data(self.stacked, x, (self.shards, *x.shape[1:]))
 
     def get(self, tree: Any) -> Any:
         # np.array once more: a scalar's [0] is no array, and Orbax saves nothing else.
@@ -130,8 +142,7 @@ class PmapPlacement:
 
     def put_batch(self, batch: dict[str, np.ndarray], rows: int) -> dict[str, jax.Array]:
         count = len(self.local)
-        return {name: jax.device_put(x.reshape(count, -1, *x.shape[1:]), self.stacked)
-                for name, x in batch.items()}
+        return {name: self._global(x.reshape(count, -1, *x.shape[1:])) for name, x in batch.items()}
 
     def compile_train(self, step: Callable, state: Any, batch: Any) -> jax.stages.Compiled:
         return self._pmap(step, donate_argnums=0).lower(state, batch).compile()
@@ -162,7 +173,7 @@ def agree(work: Callable[[], str]) -> str:
     if is_main():
         try:
             text = work()
-        except InputError as error:
+        except (InputError, OSError) as error:  # the others wait for an answer whatever happens
             text, failed = str(error), True
     mine = np.zeros(4096, np.uint8)
     encoded = text.encode()[:4094]
@@ -179,6 +190,17 @@ def barrier(name: str) -> None:
     if jax.process_count() > 1:
         from jax.experimental import multihost_utils
         multihost_utils.sync_global_devices(name)
+
+
+@contextmanager
+def memory_told(advice: str) -> Iterator[None]:
+    """Out of device memory becomes one line: `out of device memory with ADVICE`."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise InputError(f"out of device memory with {advice}") from error
 
 
 def stop_requested(flag: bool, step: int) -> bool:

@@ -15,7 +15,7 @@ from flaxbert.data import Encoded, encode
 from flaxbert.errors import InputError, note
 from flaxbert.export import PROBLEM_TYPES
 from flaxbert.inference import Inference, score_logits
-from flaxbert.tasks.base import Examples, Task
+from flaxbert.tasks.base import Examples
 
 Text = str | tuple[str, str] | list[str]
 
@@ -27,26 +27,28 @@ class Predictor:
       kind: classification, regression or multi_label.
       labels: names of the C classes.
       max_length: longest sequence in tokens; longer inputs are truncated, longest text first.
+      config: the settings of the run, or those of them that an export keeps; None for other folders.
     """
 
     def __init__(self, source: pretrained.Pretrained, kind: str, labels: tuple[str, ...], max_length: int,
                  config: Config | None = None):
-        self.kind, self.labels, self.max_length = kind, labels, max_length
+        self.kind, self.labels, self.max_length, self.config = kind, labels, max_length, config
         self.tokenizer = source.tokenizer
-        config = config or Config()
-        model = heads.SequenceModel(source.config, max(1, len(labels)), parallel.compute_dtype(config.dtype))
+        dtype = parallel.compute_dtype((config or Config()).dtype)
+        model = heads.SequenceModel(source.config, max(1, len(labels)), dtype)
         placement = parallel.JitPlacement(jax.local_devices())
         self._params = placement.put(pretrained.initialise(model, source, seed=0, reuse_head=True))
         self._inference = Inference(lambda params, batch, dropout: model.apply({"params": params}, batch, dropout),
                                     placement)
 
-    def encode(self, examples: Examples) -> Encoded:
-        """Token ids of the examples."""
-        return encode(self.tokenizer, examples, self.max_length, "tokenising")
+    def encode(self, examples: Examples, class_weights: tuple[float, ...] = ()) -> Encoded:
+        """Token ids of the examples; `class_weights` as in `data.encode`."""
+        return encode(self.tokenizer, examples, self.max_length, "tokenising", class_weights)
 
     def logits(self, encoded: Encoded, what: str = "predicting") -> np.ndarray:
         """Logits [N, C] float32, in the order of the examples."""
-        return self._inference.logits(self._params, encoded, what)
+        with parallel.memory_told(f"sequences of up to {self.max_length} tokens: give shorter ones"):
+            return self._inference.logits(self._params, encoded, what)
 
     def __call__(self, texts: Sequence[Text] | str) -> list[dict[str, Any]]:
         """Predicts for each text or pair, in input order.
@@ -123,13 +125,17 @@ def load(path: str, checkpoint: str = "best") -> Predictor:
     labels = tuple(name for _, name in sorted((int(i), name) for i, name in named.items()))
     kind = next((kind for kind, name in PROBLEM_TYPES.items() if name == source.settings.get("problem_type")),
                 "regression" if outputs == 1 else "classification")
-    config = records.read_run(path)[0] if records.is_run(Path(path)) else None
+    config = None
+    if records.is_run(Path(path)):
+        config = records.read_run(path)[0]
+    elif kept := (source.settings.get("flaxbert") or {}).get("settings"):
+        config = Config.from_json(kept)
     longest = min(source.config.max_position_embeddings, source.tokenizer.model_max_length)
     return Predictor(source, kind, labels, config.max_length if config else longest, config)
 
 
 def evaluate(run: str, split: str = "dev", output: str = "", checkpoint: str = "best", data_dir: str = "",
-             file: str = "") -> dict[str, Any]:
+             file: str = "", skip_bad_rows: bool = False) -> dict[str, Any]:
     """Scores a run on one of its splits, or on another file of the same task.
 
     Args:
@@ -139,6 +145,7 @@ def evaluate(run: str, split: str = "dev", output: str = "", checkpoint: str = "
       checkpoint: best or last.
       data_dir: where the task's files are now, if not where they were.
       file: score this file in place of a split.
+      skip_bad_rows: count rows of it that cannot be read in place of stopping.
 
     Returns:
       {"run", "split", "checkpoint", "examples", "loss", metrics ...}.
@@ -146,39 +153,43 @@ def evaluate(run: str, split: str = "dev", output: str = "", checkpoint: str = "
     Raises:
       InputError: no such run, split or file, or one without labels.
     """
-    config, task = _run_task(run)
+    config, about = records.read_run(run)
+    task = tasks.resolve(config, tuple(about["task"]["labels"]))
     if file:
-        examples = tasks.read_file(task, file, config.skip_bad_rows, labels_required=True)[0]
+        examples, report = tasks.read_file(task, file, skip_bad_rows, labels_required=True)
+        _tell(report)
     else:
         examples = _split(config, split, data_dir)
     predictor = load(run, checkpoint)
-    encoded = predictor.encode(examples)
+    encoded = predictor.encode(examples, config.class_weights)
     if encoded.labels is None:
         raise InputError(f"--split={split}: has no labels; `flaxbert predict` gives predictions")
-    scores = score_logits(task, predictor.logits(encoded, f"scoring {file or split}"), encoded)
+    logits = predictor.logits(encoded, f"scoring {file or split}")
+    scores = score_logits(task, logits, encoded, config.class_weights)
     result = {"run": str(run), "split": file or split, "checkpoint": checkpoint, "examples": len(examples),
               **scores}
     if output:
+        Path(output).parent.mkdir(parents=True, exist_ok=True)
         records.write_json(Path(output), result)
     return result
 
 
-def _run_task(run: str) -> tuple[Config, Task]:
-    config, about = records.read_run(run)
-    return config, tasks.resolve(config, tuple(about["task"]["labels"]))
+def _tell(report: tasks.Report) -> None:
+    for line in report.lines:
+        note(line)
 
 
 def _split(config: Config, split: str, data_dir: str) -> Examples:
     settings = {**config.to_json(), **({"data_dir": data_dir} if data_dir else {})}
     _, splits, report = tasks.load(Config.from_json(settings))
-    for line in report.lines:
-        note(line)
+    _tell(report)
     if split not in splits:
         raise InputError(f"--split={split}: {config.task} has no such split here; valid: {', '.join(splits)}")
     return splits[split]
 
 
-def predict(run: str, input: str = "-", output: str = "-", checkpoint: str = "best") -> int:
+def predict(run: str, input: str = "-", output: str = "-", checkpoint: str = "best",
+            skip_bad_rows: bool = False) -> int:
     """Predicts for a file of texts, one JSON object a line out for each row in, in the same order.
 
     Args:
@@ -187,24 +198,23 @@ def predict(run: str, input: str = "-", output: str = "-", checkpoint: str = "be
         between); "-" is standard input.
       output: .tsv for a table, else JSONL; "-" is standard output.
       checkpoint: best or last.
+      skip_bad_rows: count rows that cannot be read in place of stopping; nothing comes out for them.
 
     Returns:
       the number of rows.
     """
-    if records.is_run(Path(run)):
-        task = _run_task(run)[1]
-        examples, report = tasks.read_inputs(task, input)
-    else:
-        examples, report = tasks.read_inputs(tasks.get("custom"), input)
-    for line in report.lines:
-        note(line)
     predictor = load(run, checkpoint)
+    task = tasks.resolve(predictor.config, predictor.labels) if predictor.config else tasks.get("custom")
+    examples, report = tasks.read_inputs(task, input, skip_bad_rows)
+    _tell(report)
+    if output != "-":  # before the work, not after it
+        Path(output).parent.mkdir(parents=True, exist_ok=True)
+        open(output, "a").close()
     answers = predictor.answers(predictor.logits(predictor.encode(examples)))
     lines = _table(answers) if output.endswith(".tsv") else [json.dumps(a, ensure_ascii=False) for a in answers]
     if output == "-":
         sys.stdout.writelines(line + "\n" for line in lines)
     else:
-        Path(output).parent.mkdir(parents=True, exist_ok=True)
         Path(output).write_text("".join(line + "\n" for line in lines), encoding="utf-8")
     return len(answers)
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
-import numpy as np
 import optax
 
 from flaxbert import heads, optimizers, packing, parallel, pretrained, strategies, tasks, trees
@@ -58,8 +57,9 @@ class Ready:
 
     def train_step(self, axis: str | None = None) -> Callable:
         """The step of this run, to be placed."""
-        return make_train_step(self.apply, self.optimizer, self.schedule, heads.LOSSES[self.task.kind],
-                               self.trains, self.config.micro_batches, axis)
+        loss = heads.loss(self.task.kind, self.config.class_weights)
+        return make_train_step(self.apply, self.optimizer, self.schedule, loss, self.trains,
+                               self.config.micro_batches, axis)
 
     def start(self) -> TrainState:
         """The state before the first step, on the host."""
@@ -93,6 +93,7 @@ def prepare(config: Config, shards: int) -> Ready:
     Raises:
       InputError: whatever is wrong with flags, files or weights.
     """
+    optimizers.check(config)
     task, splits, report = tasks.load(config)
     for line in report.lines:
         note(line)
@@ -105,9 +106,8 @@ def prepare(config: Config, shards: int) -> Ready:
     params = pretrained.initialise(model, source, config.seed, config.random_init)
     trains = strategy.trains(params)
 
-    weights = np.array(config.class_weights, np.float32) if config.class_weights else None
-    encoded = {split: encode(source.tokenizer, examples, config.max_length, f"tokenising {split}", weights)
-               for split, examples in splits.items()}
+    encoded = {split: encode(source.tokenizer, examples, config.max_length, f"tokenising {split}",
+                             config.class_weights) for split, examples in splits.items()}
     lengths = encoded["train"].lengths
     longest = int(lengths.max())
     row_length = packing.choose_row_length(lengths, longest, config.batch_size, config.max_length) \
@@ -115,10 +115,14 @@ def prepare(config: Config, shards: int) -> Ready:
     epochs = Epochs(lengths, config.batch_size, row_length, config.seed, config.packing)
     total = config.max_steps or max(1, round(config.epochs * epochs.steps_per_epoch))
     needed, slots = packing.rows_needed(epochs, total)
+    row_counts = packing.row_counts(needed, shards * config.micro_batches)
+    idle = 1 - sum(needed) / sum(packing.smallest(row_counts, rows) for rows in needed)
+    if idle > 0.25:
+        note(f"{idle:.0%} of the rows stay empty: {shards} devices x {config.micro_batches} micro-batches want a "
+             "larger --batch_size")
     optimizer, schedule = optimizers.make(config, total)
     return Ready(config, task, splits, encoded, source, model, params, trains,
-                 strategy.wrap(optimizer, params), schedule, epochs, total, row_length, slots,
-                 packing.row_counts(needed, shards * config.micro_batches))
+                 strategy.wrap(optimizer, params), schedule, epochs, total, row_length, slots, row_counts)
 
 
 def parameters_trained(ready: Ready) -> int:

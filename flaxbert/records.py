@@ -30,6 +30,8 @@ def read_run(path: str | Path) -> tuple[Config, dict[str, Any]]:
     file = Path(path) / "config.json"
     try:
         about = json.loads(file.read_text())
+        if "settings" not in about:
+            raise InputError(f"{path}: not one of our runs; give the folder that finetune wrote")
         return Config.from_json(about["settings"]), about
     except FileNotFoundError:
         raise InputError(f"{path}: no run there (no config.json); give the folder that finetune wrote") from None
@@ -46,19 +48,28 @@ def is_run(path: Path) -> bool:
 
 
 def claim(path: Path, config: Config) -> str:
-    """Makes sure that a run may be written to `path`; says what is there: "new", "started" or "finished".
+    """Makes sure that a run may be written to `path`, and makes the folder.
+
+    Returns:
+      what is there: "new", "started" or "finished"; "replaced" if it is to be deleted, which is left to
+      `clear`, for when nothing else can be wrong any more.
 
     Raises:
       InputError: the folder holds something else, another configuration, or a run and neither --resume nor
         --overwrite was given.
     """
-    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        (path / ".writable").touch()
+        (path / ".writable").unlink()
+    except OSError as error:
+        raise InputError(f"--output_dir={path}: cannot be written ({error.strerror})") from error
+    if not any(path.iterdir()):
         return "new"
     if not is_run(path):
         raise InputError(f"--output_dir={path}: not empty and not one of our runs; choose another folder")
     if config.overwrite and not config.resume:
-        shutil.rmtree(path)
-        return "new"
+        return "replaced"
     if not config.resume:
         raise InputError(f"--output_dir={path}: holds a run; add --resume to go on with it, --overwrite to "
                          "delete it, or choose another folder")
@@ -69,6 +80,12 @@ def claim(path: Path, config: Config) -> str:
                          "give the same flags, or another --output_dir")
     result = read_result(path)
     return "finished" if result and result["status"] == "finished" else "started"
+
+
+def clear(path: Path) -> None:
+    """Deletes all that a run's folder holds."""
+    for entry in path.iterdir():
+        shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
 
 
 def read_result(path: Path) -> dict[str, Any] | None:

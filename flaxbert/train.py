@@ -1,6 +1,8 @@
 """The loop: step, evaluate, log, save; interrupted anywhere, it goes on bitwise where it was."""
 
+import itertools
 import math
+import os
 import signal
 import threading
 import time
@@ -8,8 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
-import jax
 
 from flaxbert import metrics, parallel, records, report, tasks, trees
 from flaxbert.checkpoint import Checkpoints, load_params
@@ -36,6 +36,7 @@ def finetune(config: Config) -> dict[str, Any]:
       InputError: anything wrong with flags, files, weights or the folder; or no memory for a batch.
       RunFailed: the loss was not finite; the last good checkpoint stays.
     """
+    config = config.absolute()
     parallel.start(config)
     placement = parallel.make(config)
     run = _output_dir(config)
@@ -43,22 +44,34 @@ def finetune(config: Config) -> dict[str, Any]:
     if found == "finished":
         note(f"{run}: already finished; nothing to do")
         return {**(records.read_result(run) or {}), "run": str(run)}
-    ready = prepare(config, placement.shards)
-    parallel.agree(lambda: _found(run, ready, placement))
-    with _memory_told(config):
+    try:
+        ready = prepare(config, placement.shards)
+    except InputError:
+        if found == "new" and parallel.is_main():
+            run.rmdir()
+        raise
+    parallel.agree(lambda: _found(run, found == "replaced", ready, placement))
+    with parallel.memory_told(f"--batch_size={config.batch_size} and --max_length={config.max_length}: try a "
+                              "larger --micro_batches, --remat, --dtype=bfloat16, or smaller values"):
         result = Loop(ready, placement, run).go()
     return {**result, "run": str(run)}
 
 
 def _output_dir(config: Config) -> Path:
-    stamp = parallel.agree(lambda: time.strftime("%Y%m%d-%H%M%S"))
-    named = config.output_dir or f"runs/{config.task}-{config.strategy}-{config.seed}-{stamp}"
-    return Path(named).expanduser()
+    """--output_dir, or a new name under runs/ that no other run of this second has."""
+    def free() -> str:
+        name = f"runs/{config.task}-{config.strategy}-{config.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
+        return next(each for i in itertools.count(1)
+                    if not Path(each := name if i == 1 else f"{name}.{i}").exists())
+    if config.resume and not config.output_dir:
+        raise InputError("--resume: say which run with --output_dir")
+    return Path(config.output_dir or parallel.agree(free)).expanduser().resolve()
 
 
-def _found(run: Path, ready: Ready, placement: parallel.Placement) -> str:
+def _found(run: Path, replace: bool, ready: Ready, placement: parallel.Placement) -> str:
     """Writes what the run is, before its first step."""
-    run.mkdir(parents=True, exist_ok=True)
+    if replace:
+        records.clear(run)
     task = ready.task
     records.write_json(run / "config.json", {
         "settings": ready.config.to_json(),
@@ -70,19 +83,6 @@ def _found(run: Path, ready: Ready, placement: parallel.Placement) -> str:
     save_model_folder(run / "model", {**ready.pretrained.settings, **head_settings(task.kind, task.labels)},
                       ready.pretrained.tokenizer)
     return ""
-
-
-@contextmanager
-def _memory_told(config: Config) -> Iterator[None]:
-    """Out of device memory becomes one line with the flags that help."""
-    try:
-        yield
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        raise InputError(f"out of device memory with --batch_size={config.batch_size} and --max_length="
-                         f"{config.max_length}: try a larger --micro_batches, --remat, --dtype=bfloat16, "
-                         "or smaller values") from error
 
 
 class Loop:
@@ -106,8 +106,7 @@ class Loop:
         self.sums = {"seconds": 0.0, "training_seconds": 0.0, "examples": 0, "tokens": 0, "processed": 0}
 
     def go(self) -> dict[str, Any]:
-        """Runs to the end, an interruption or a failure; writes result.json in every case."""
-        begun = time.perf_counter()
+        """Runs to the end, an interruption or a loss that is not finite, and writes result.json."""
         host = self.ready.start()
         restored = self.checkpoints.restore(host) if self.config.resume else None
         if restored:
@@ -116,7 +115,7 @@ class Loop:
             note(f"{self.run}: going on from step {int(host.step)} of {self.ready.total_steps}")
         step = int(host.step)
         self.metrics = records.Metrics(self.run, step, self.config.tensorboard, parallel.is_main())
-        before = self.sums["seconds"]
+        self.begun = time.perf_counter() - self.sums["seconds"]
         state = self.placement.put(host)
         try:
             with _signals(self):
@@ -127,7 +126,6 @@ class Loop:
             self.status = "failed"
             failure = str(error)
         finally:
-            self.sums["seconds"] = before + time.perf_counter() - begun
             self.checkpoints.close()
         best_scores = {}
         if self.status == "finished":
@@ -158,6 +156,8 @@ class Loop:
         with bar(total, "training", initial=step, hidden=not parallel.is_main()) as progress:
             if step == 0:
                 self._keep(state, 0)  # something to go back to, should the first steps fail
+            if self._patience_over():  # killed between its last evaluation and its result
+                return state
             for plan, rows, batch in batches:
                 if rows not in self.programs:  # compilation is no training time
                     pending = self._settle(pending, progress, watch)
@@ -202,8 +202,9 @@ class Loop:
             return
         step, out = pending
         values = {name: float(value) for name, value in self.placement.get(out).items()}
-        if not math.isfinite(values["loss"]):
-            raise FloatingPointError(f"the loss is {values['loss']} at step {step}")
+        for name in ("loss", "grad_norm"):
+            if not math.isfinite(values[name]):
+                raise FloatingPointError(f"the {name} is {values[name]} at step {step}")
         if step % self.config.log_every == 0 or step == self.ready.total_steps:
             self.metrics.write(self._row(step, "train", values))
         progress.set_postfix({"loss": f"{values['loss']:.4f}", "lr": f"{values['learning_rate']:.2e}",
@@ -224,6 +225,7 @@ class Loop:
 
     def _about(self, step: int) -> dict[str, Any]:
         # A copy: it is written while the loop counts on.
+        self.sums["seconds"] = time.perf_counter() - self.begun
         return {"step": step, "sums": dict(self.sums), "config": self.config.to_json(),
                 "labels": list(self.ready.task.labels), "versions": records.versions()}
 
@@ -245,6 +247,8 @@ class Loop:
         """Scores dev (and its like) after `step`; True where dev is better than ever before."""
         best = self._best_row()
         scores = self._score(state, step, [split for split in self.ready.encoded if split.startswith("dev")])
+        if not math.isfinite(scores["dev"]["loss"]):
+            raise FloatingPointError(f"the dev loss is {scores['dev']['loss']} after step {step}")
         main = self.ready.task.main_metric
         return best is None or scores["dev"][main] > _number(best[main])
 
@@ -301,6 +305,7 @@ class Loop:
 
     def _result(self, best_scores: dict[str, dict[str, float]]) -> dict[str, Any]:
         best = self._best_row()
+        self.sums["seconds"] = time.perf_counter() - self.begun
         return {"status": self.status, "metrics": self._logged(), "best": best_scores,
                 "best_step": best["step"] if best else None, "seconds": round(self.sums["seconds"], 3),
                 "examples_per_second": round(self._rate("examples"), 2),
@@ -316,7 +321,8 @@ def score(ready: Ready, inference: Inference, params: Any, split: str) -> dict[s
     encoded = ready.encoded[split]
     if encoded.labels is None:
         return {}
-    return score_logits(ready.task, inference.logits(params, encoded, f"scoring {split}"), encoded)
+    logits = inference.logits(params, encoded, f"scoring {split}")
+    return score_logits(ready.task, logits, encoded, ready.config.class_weights)
 
 
 def _number(value: float | None) -> float:
@@ -345,7 +351,11 @@ class _Stopwatch:
 
 @contextmanager
 def _signals(loop: Loop) -> Iterator[None]:
-    """SIGTERM and the first Ctrl-C end the run after the step in progress; a second Ctrl-C at once."""
+    """SIGTERM and the first Ctrl-C end the run after the step in progress; a second Ctrl-C at once.
+
+    In a pod JAX's own handler of SIGTERM has to stay: it lets all processes stop after the same step. Ctrl-C is
+    handed on to it.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -354,8 +364,11 @@ def _signals(loop: Loop) -> Iterator[None]:
         if loop.interrupted and number == signal.SIGINT:
             raise KeyboardInterrupt
         loop.interrupted = True
+        if parallel.is_pod():
+            os.kill(os.getpid(), signal.SIGTERM)
         note(f"{signal.Signals(number).name}: saving after this step")
-    old = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = (signal.SIGINT,) if parallel.is_pod() else (signal.SIGINT, signal.SIGTERM)
+    old = {number: signal.signal(number, stop) for number in numbers}
     try:
         yield
     finally:

@@ -82,7 +82,7 @@ def test_truncation_keeps_the_special_tokens_and_the_beginnings(tokenizer):
 
 def test_class_weights_become_weights_of_examples(tokenizer):
     got = encode(tokenizer, Examples(TEXTS, None, np.array([2, 0, 2], np.int32)), 64,
-                 class_weights=np.array([0.5, 1.0, 3.0]))
+                 class_weights=(0.5, 1.0, 3.0))
     np.testing.assert_array_equal(got.weights, np.float32([3, 0.5, 3]))
 
 

@@ -14,7 +14,7 @@ from flaxbert.config import Config
 from flaxbert.errors import InputError
 
 STEPS = 30
-RUN = dict(max_steps=STEPS, evals_per_epoch=0, save_every=20, learning_rate=1e-4)
+RUN = dict(max_steps=STEPS, evals_per_epoch=0, save_every=20, learning_rate=5e-4)
 TOLERANCE = 1e-5
 
 
@@ -31,7 +31,7 @@ def alone(tiny, tmp_path_factory):
     run = tmp_path_factory.mktemp("alone") / "run"
     train.finetune(config(tiny, run, **RUN))
     losses = losses_of(run)
-    assert max(losses.values()) - min(losses.values()) > 0.02  # batches differ: equal losses mean something
+    assert max(losses.values()) - min(losses.values()) > 0.01  # batches differ: equal losses mean something
     return run
 
 
@@ -58,13 +58,14 @@ def pod(request, tiny, tmp_path_factory):
                          "--num_processes=2", f"--process_id={i}", devices=2) for i in range(2)]
     for code, _, err in [finish(process) for process in processes]:
         assert code == 0, err[-3000:]
-    return run
+    return run, request.param
 
 
 def test_two_processes_equal_one_and_the_run_belongs_to_everybody(pod, alone, tiny, tmp_path, record_property):
+    pod, how = pod
     worst = apart(pod, alone)
     record_property("worst", worst)
-    print(f"2 processes x 2 devices, {pod}: {worst:.1e}")
+    print(f"2 processes x 2 devices, {how}: {worst:.1e}")
     assert worst < TOLERANCE
     result = result_of(pod)
     assert (result["devices"], result["status"]) == (4, "finished")
@@ -92,7 +93,7 @@ def placement(request):
 
 
 def test_a_tree_comes_back_bitwise_as_arrays_that_can_be_saved(placement):
-    tree = {"scalar": np.int32(7), "a": np.arange(6, dtype=np.float32).reshape(2, 3), "key": np.zeros(2, np.uint32)}
+    tree = {"scalar": np.int32(7), "a": np.ones((2, 3), np.float32), "key": np.arange(2, dtype=np.uint32)}
     back = placement.get(placement.put(tree))
     assert equal(back, tree)
     assert all(type(leaf) is np.ndarray for leaf in back.values())  # a numpy scalar is none: Orbax refuses it

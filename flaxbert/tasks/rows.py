@@ -127,12 +127,20 @@ def _jsonl(file: BinaryIO, bad: BadRows) -> Iterator[Row]:
 FORMATS = {".tsv": _tsv, ".txt": _tsv, ".csv": _csv, ".jsonl": _jsonl, ".json": _jsonl}
 
 
+def _is_json(line: bytes) -> bool:
+    """Whether a line is a JSON object, list or string; a text too may begin with a bracket."""
+    try:
+        return isinstance(json.loads(line), dict | list | str)
+    except ValueError:
+        return False
+
+
 def read_rows(path: str | Path, bad: BadRows) -> Iterator[Row]:
     """Yields (place, cells) of every row, the header included: a list, or for JSONL a dict.
 
     Args:
-      path: a file of one of FORMATS by its ending, or "-" for standard input: JSONL if it starts like
-        JSON, else TSV.
+      path: a file of one of FORMATS by its ending, or "-" for standard input: JSONL if its first
+        line is JSON, else TSV.
       bad: is told of the rows that cannot be read.
 
     Raises:
@@ -140,7 +148,7 @@ def read_rows(path: str | Path, bad: BadRows) -> Iterator[Row]:
     """
     if str(path) == "-":
         content = sys.stdin.buffer.read()
-        reader = _jsonl if content.lstrip()[:1] in (b"{", b"[", b'"') else _tsv
+        reader = _jsonl if _is_json(content.strip().partition(b"\n")[0]) else _tsv
         yield from reader(io.BytesIO(content), bad)
         return
     ending = Path(path).suffix.lower()
