@@ -190,24 +190,28 @@ class Config:
 FILE_SETTINGS = ("train_file", "dev_file", "test_file")
 
 # What Python callers may give for a field of each type, and what becomes of it.
-_TYPES: dict[Any, tuple[tuple[type, ...], Any]] = {
-    bool: ((bool,), bool), int: ((int, np.integer), int), str: ((str, PathLike), os.fspath),
-    float: ((int, float, np.integer, np.floating), float),
-    float | None: ((int, float, np.integer, np.floating, type(None)), lambda x: None if x is None else float(x)),
-    tuple[str, ...]: ((str, list, tuple), lambda x: (x,) if isinstance(x, str) else tuple(map(str, x))),
-    tuple[float, ...]: ((list, tuple, np.ndarray), lambda x: tuple(map(float, x)))}
+_NUMBERS = (int, float, np.integer, np.floating)
+_TYPES: dict[Any, tuple[str, tuple[type, ...], Any]] = {
+    bool: ("true or false", (bool,), bool),
+    int: ("a whole number", (int, np.integer), int),
+    float: ("a number", _NUMBERS, float),
+    float | None: ("a number", (*_NUMBERS, type(None)), lambda x: None if x is None else float(x)),
+    str: ("text", (str, PathLike), os.fspath),
+    tuple[str, ...]: ("names separated by commas", (str, list, tuple),
+                      lambda x: (x,) if isinstance(x, str) else tuple(map(str, x))),
+    tuple[float, ...]: ("numbers separated by commas", (list, tuple, np.ndarray), lambda x: tuple(map(float, x)))}
 
 
 def _typed(name: str, kind: Any, value: Any) -> Any:
     """The value as its field's type; raises `InputError` where it is of another."""
-    accepted, convert = _TYPES[kind]
+    wanted, accepted, convert = _TYPES[kind]
     try:
         if isinstance(value, accepted) and isinstance(value, bool) == (kind is bool):
             return convert(value)
     except ValueError:
         pass
-    shown = kind.__name__ if type(kind) is type else kind
-    raise InputError(f"--{name}={value!r}: not of the type {shown}")
+    shown = ",".join(map(str, value)) if isinstance(value, list | tuple) else repr(value)
+    raise InputError(f"--{name}={shown}: should be {wanted}")
 
 
 _BIG = 2**31 - 1

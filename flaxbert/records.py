@@ -58,6 +58,8 @@ def claim(path: Path, config: Config) -> str:
       InputError: the folder holds something else, another configuration, or a run and neither --resume nor
         --overwrite was given.
     """
+    if path.exists() and not path.is_dir():
+        raise InputError(f"--output_dir={path}: is a file, not one of our runs; choose another folder")
     try:
         path.mkdir(parents=True, exist_ok=True)
         (path / ".writable").touch()

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,19 @@ def finish(process: subprocess.Popen, timeout: float = 240) -> tuple[int, str, s
         out, err = process.communicate()
         raise AssertionError(f"still running after {timeout} s: {err[-2000:]}") from None
     return process.returncode, out, err
+
+
+def wait_for(run: Path, step: int, process) -> None:
+    """Until metrics.jsonl has come to `step`, or the process has ended."""
+    deadline = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < deadline:
+        file = run / "metrics.jsonl"
+        rows = file.read_text().splitlines() if file.exists() else []
+        if rows and rows[-1].endswith("}") and json.loads(rows[-1])["step"] >= step:
+            return
+        time.sleep(0.002)
+    assert process.poll() is None, process.communicate()[1][-2000:]
+    raise AssertionError(f"step {step} never came")
 
 
 def rows_of(run: Any, split: str = "train") -> list[dict[str, Any]]:

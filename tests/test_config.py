@@ -3,7 +3,9 @@
 import dataclasses
 import json
 import math
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from flaxbert.config import RECIPES, Config
@@ -102,6 +104,33 @@ def test_an_unknown_value_lists_the_valid_ones(name, choices):
 def test_a_value_out_of_range_says_the_range(name, value):
     line = refused(**{name: value})
     assert line.startswith(f"--{name}={value}: out of range; valid: ")
+
+
+@pytest.mark.parametrize(("given", "text"), [
+    (dict(learning_rate="1e-3"), "--learning_rate='1e-3': should be a number"),
+    (dict(max_steps=2.5), "--max_steps=2.5: should be a whole number"),
+    (dict(seed=None), "--seed=None: should be a whole number"),
+    (dict(bias_correction=1), "--bias_correction=1: should be true or false"),
+    (dict(epochs=0), "--epochs=0"),
+    (dict(micro_batches=64), "--micro_batches=64: more than --batch_size=32")])
+def test_a_value_of_another_type_or_that_cannot_work_is_refused(given, text):
+    assert refused(**given).startswith(text)
+
+
+def test_python_may_give_what_means_the_same():
+    made = Config.make(text_columns="text", class_weights=[1, 2], output_dir=Path("runs/a"), dropout=0,
+                       seed=np.int64(3))
+    assert (made.text_columns, made.class_weights, made.output_dir) == (("text",), (1.0, 2.0), "runs/a")
+    assert (made.dropout, type(made.seed)) == (0.0, int)
+    assert Config.make(text_columns=["a", "b"]) == Config.make(text_columns=("a", "b"))
+
+
+def test_paths_that_exist_are_made_absolute(tmp_path, monkeypatch):
+    (tmp_path / "model").mkdir()
+    monkeypatch.chdir(tmp_path)
+    made = Config.make(model="model", data_dir="data").absolute()
+    assert (made.model, made.data_dir) == (str(tmp_path / "model"), "data")
+    assert Config.make().absolute() == Config.make()
 
 
 def test_every_setting_says_what_it_does():

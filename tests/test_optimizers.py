@@ -415,7 +415,7 @@ def test_a_schedule_takes_any_integer_and_gives_a_scalar():
     (dict(warmup=10), 10, ["--warmup=10", "10 steps", "none of 10", "--epochs", "--max_steps"]),
     (dict(warmup=500), 10, ["--warmup=500", "500 steps", "none of 10"]),
     (dict(warmup=2.5), 10, ["--warmup=2.5", "share below 1", "whole number"]),
-    (dict(epochs=0.0), 0, ["--epochs=0.0", "--max_steps=0", "at least 1"]),
+    (dict(), 0, ["--epochs=3.0", "--max_steps=0", "at least 1"]),
 ])
 def test_bad_input_is_one_line_that_names_the_flags(given, total, words):
     with pytest.raises(InputError) as caught:

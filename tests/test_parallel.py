@@ -1,15 +1,29 @@
 """Placement: the same run on one device, on several, under jit and pmap, and over two processes."""
 
 import shutil
+import signal
 import socket
 
 import jax
 import numpy as np
 import pytest
-from small import TINY, command, config, equal, finish, flags, losses_of, result_of, rows_of, settings
+from small import (
+    TINY,
+    command,
+    config,
+    equal,
+    finish,
+    flags,
+    losses_of,
+    result_of,
+    rows_of,
+    settings,
+    wait_for,
+)
 
 import flaxbert
 from flaxbert import heads, parallel, predict, train
+from flaxbert.checkpoint import load_params
 from flaxbert.config import Config
 from flaxbert.errors import InputError
 
@@ -46,16 +60,20 @@ def test_four_devices_equal_one(alone, tiny, tmp_path, how, record_property):
     assert result["metrics"]["dev"] == pytest.approx(result_of(alone)["metrics"]["dev"], abs=1e-4)
 
 
-@pytest.fixture(scope="module", params=["jit", "pmap"])
-def pod(request, tiny, tmp_path_factory):
-    """The run of two processes with two devices each, that find each other over loopback."""
-    run = tmp_path_factory.mktemp("pod") / "run"
+def start_pod(given):
+    """Two processes with two devices each, that find each other over loopback."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    given = settings(tiny, run, parallel=request.param, **{**RUN, "devices": 0})
-    processes = [command("finetune", *flags(given), "--distributed", f"--coordinator_address=127.0.0.1:{port}",
-                         "--num_processes=2", f"--process_id={i}", devices=2) for i in range(2)]
+    return [command("finetune", *flags(given), "--distributed", f"--coordinator_address=127.0.0.1:{port}",
+                    "--num_processes=2", f"--process_id={i}", devices=2) for i in range(2)]
+
+
+@pytest.fixture(scope="module", params=["jit", "pmap"])
+def pod(request, tiny, tmp_path_factory):
+    """The run of two processes."""
+    run = tmp_path_factory.mktemp("pod") / "run"
+    processes = start_pod(settings(tiny, run, parallel=request.param, **{**RUN, "devices": 0}))
     for code, _, err in [finish(process) for process in processes]:
         assert code == 0, err[-3000:]
     return run, request.param
@@ -83,6 +101,19 @@ def test_two_processes_equal_one_and_the_run_belongs_to_everybody(pod, alone, ti
     assert len(rows_of(run)) == STEPS
     assert apart(run, alone) < TOLERANCE
     assert result_of(run)["devices"] == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_one_process_of_a_pod_is_told_to_stop_and_all_save_and_stop(tiny, tmp_path, number):
+    run = tmp_path / "run"
+    processes = start_pod(settings(tiny, run, devices=0, epochs=500.0, evals_per_epoch=0))
+    wait_for(run, 3, processes[0])
+    processes[1].send_signal(number)
+    for code, _, err in [finish(process) for process in processes]:
+        assert code == 0, err[-3000:]
+    assert result_of(run)["status"] == "interrupted"
+    saved = load_params(run, "last")[1]["step"]
+    assert 3 <= saved == max(losses_of(run)) < 4000
 
 
 # --- placements

@@ -219,6 +219,22 @@ def test_regression_returns_scores(tiny, tmp_path):
     assert scores["pearson"] == pytest.approx(result["best"]["dev"]["pearson"], abs=1e-5)
 
 
+def test_a_test_split_without_scores_is_predicted(tiny, tmp_path):
+    rows = [("The bread was good.", 4.5), ("The film was sad.", 1.0), ("It rained.", 2.25)] * 6
+    for name, part in (("train", rows), ("dev", rows[:6])):
+        (tmp_path / f"{name}.tsv").write_text("text\tmood\n" + "".join(f"{t}\t{y}\n" for t, y in part))
+    (tmp_path / "test.tsv").write_text("text\n" + "".join(f"{t}\n" for t, _ in rows[:5]))
+    result = train.finetune(config(
+        tiny, tmp_path / "run", task="custom", text_columns=("text",), label_column="mood",
+        label_type="regression", data_dir=str(tmp_path), train_file="train.tsv", dev_file="dev.tsv",
+        test_file="test.tsv", predict_test=True, max_steps=1))
+    assert set(result["best"]) == {"dev"}
+    lines = (tmp_path / "run" / "predictions" / "custom.tsv").read_text().splitlines()
+    assert lines[0] == "index\tprediction"
+    assert len(lines) == 6
+    assert all(np.isfinite(float(line.split("\t")[1])) for line in lines[1:])
+
+
 def test_several_labels_of_ones_own(tiny, tmp_path):
     rows = [("The bread was good.", "food|nice"), ("The film was sad.", "film"), ("It rained.", ""),
             ("The bread was bad.", '["food"]')] * 8
@@ -227,7 +243,8 @@ def test_several_labels_of_ones_own(tiny, tmp_path):
     run = str(tmp_path / "run")
     result = train.finetune(config(
         tiny, run, task="custom", text_columns=("text",), label_column="topics", label_type="multi_label",
-        train_file=str(tmp_path / "train.tsv"), dev_file=str(tmp_path / "dev.tsv"), max_steps=4))
+        train_file=str(tmp_path / "train.tsv"), dev_file=str(tmp_path / "dev.tsv"), max_steps=4,
+        class_weights=(1.0, 2.0, 0.5)))
     assert set(result["best"]["dev"]) == {"loss", "f1", "exact_match", "precision", "recall"}
     scores = predict.evaluate(run)
     assert {name: scores[name] for name in result["best"]["dev"]} == pytest.approx(result["best"]["dev"], abs=1e-5)

@@ -270,3 +270,14 @@ def test_the_known_fault_of_jaxlib_0_10_2_is_not_here():
     identity = jnp.eye(3)
     got = jax.jit(jax.vmap(lambda row: jnp.square(identity @ row).sum()))(x)
     np.testing.assert_allclose(got, x[:, 0].astype(np.float64) ** 2, rtol=1e-6)
+
+
+def test_class_weights_of_several_labels_weigh_each_label():
+    logits = np.array([[0.5, -1.0, 2.0], [0.0, 3.0, -0.5]])
+    labels = np.array([[1.0, 0.0, 1.0], [0.0, 1.0, 1.0]])
+    weights = np.array([1.0, 2.0, 0.5])
+    each = np.logaddexp(0, np.where(labels > 0, -logits, logits))
+    got = heads.loss("multi_label", tuple(weights))(jnp.float32(logits), jnp.float32(labels))
+    np.testing.assert_allclose(got, (each * weights).sum(1) / weights.sum(), rtol=1e-6)
+    np.testing.assert_allclose(heads.loss("multi_label")(jnp.float32(logits), jnp.float32(labels)),
+                               each.mean(1), rtol=1e-6)

@@ -5,7 +5,6 @@ import random
 import shutil
 import signal
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +18,7 @@ from small import (
     result_of,
     rows_of,
     settings,
+    wait_for,
 )
 
 from flaxbert import train, trees
@@ -207,6 +207,60 @@ def test_a_file_in_the_place_of_the_directory_is_refused(tiny, tmp_path):
     assert "not one of our runs" in refused(config(tiny, tmp_path / "run"))
 
 
+def test_overwriting_deletes_nothing_before_all_else_is_right(finished, tiny, tmp_path):
+    run = shutil.copytree(finished[0], tmp_path / "run")
+    assert "--optimizer=nosuch" in refused(config(tiny, run, overwrite=True, optimizer="nosuch"))
+    assert "nosuch" in refused(config(str(tmp_path / "nosuch"), run, overwrite=True))
+    assert (run / "metrics.jsonl").read_text() == (finished[0] / "metrics.jsonl").read_text()
+    assert load_params(run)[1]["step"] == result_of(run)["best_step"]
+
+
+def test_a_refused_run_leaves_no_folder(tiny, tmp_path):
+    refused(config(tiny, tmp_path / "run", optimizer="nosuch"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_relative_to_the_current_one(tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = train.finetune(config(tiny, "runs/mine", max_steps=2))
+    assert result["run"] == str(tmp_path / "runs/mine")
+    assert load_params("runs/mine")[1]["step"] == 2
+    monkeypatch.chdir("/")
+    again = train.finetune(config(tiny, tmp_path / "runs/mine", max_steps=2, resume=True))
+    assert again["status"] == "finished"
+
+
+def test_resuming_needs_a_folder(tiny):
+    assert "--output_dir" in refused(config(tiny, "", resume=True))
+
+
+def test_an_update_that_is_not_finite_is_never_saved(tiny, tmp_path, monkeypatch):
+    """The loss of the step is finite, that of dev after it is not."""
+    real, run = train.score, tmp_path / "run"
+
+    def after_step_4(ready, inference, params, split):
+        scores = real(ready, inference, params, split)
+        return {**scores, "loss": float("nan")} if len(rows_of(run, "dev")) == 1 else scores
+    monkeypatch.setattr(train, "score", after_step_4)
+    with pytest.raises(RunFailed, match="the dev loss is nan after step 4"):
+        train.finetune(config(tiny, run, eval_every=2))
+    assert load_params(run, "last")[1]["step"] == load_params(run)[1]["step"] == 2
+    assert result_of(run)["status"] == "failed"
+
+
+def test_a_run_stopped_early_and_killed_before_its_result_trains_no_further(tiny, tmp_path):
+    given = dict(early_stopping=1, eval_every=1, learning_rate=0.0)
+    train.finetune(config(tiny, tmp_path / "run", **given))
+    assert list(losses_of(tmp_path / "run")) == [1, 2]
+    want = result_of(tmp_path / "run")
+    (tmp_path / "run" / "result.json").unlink()
+    train.finetune(config(tiny, tmp_path / "run", resume=True, **given))
+    assert list(losses_of(tmp_path / "run")) == [1, 2]
+    got = result_of(tmp_path / "run")
+    assert (got["metrics"], got["best"], got["best_step"]) == (want["metrics"], want["best"], want["best_step"])
+    assert got["seconds"] > 0.5 * want["seconds"]
+
+
 # --- interruptions
 
 def interrupt(monkeypatch, at, how=signal.SIGTERM):
@@ -311,19 +365,6 @@ def test_the_best_checkpoint_survives_a_crash_between_saves(tiny, tmp_path, monk
     best = max(rows_of(run, "dev"), key=lambda row: row["accuracy"])
     assert result_of(run)["best_step"] == best["step"] == load_params(run)[1]["step"]
     assert losses_of(run).keys() == set(range(1, 17))
-
-
-def wait_for(run: Path, step: int, process) -> None:
-    """Until metrics.jsonl has come to `step`, or the process has ended."""
-    deadline = time.monotonic() + 120
-    while process.poll() is None and time.monotonic() < deadline:
-        file = run / "metrics.jsonl"
-        rows = file.read_text().splitlines() if file.exists() else []
-        if rows and rows[-1].endswith("}") and json.loads(rows[-1])["step"] >= step:
-            return
-        time.sleep(0.002)
-    assert process.poll() is None, process.communicate()[1][-2000:]
-    raise AssertionError(f"step {step} never came")
 
 
 def test_killed_at_random_steps_a_run_is_bitwise_the_same(tiny, tmp_path):
