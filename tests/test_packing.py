@@ -203,6 +203,6 @@ def test_padding_share_on_real_data(real_lengths, name, batch_size, record_prope
     assert len(counts) <= 4
     processed = row_length * sum(packing.smallest(counts, need) for need in needed)
     share = 1 - 3 * lengths.sum() / processed
-    record_property("padding_share", share)
+    record_property("padding_share", float(share))
     print(f"{name} {batch_size}: {share:.4f}, T={row_length}, rows {counts}")
     assert share <= LIMITS[batch_size]

@@ -54,7 +54,7 @@ def test_four_devices_equal_one(alone, tiny, tmp_path, how, record_property):
     result = train.finetune(config(tiny, tmp_path / "run", parallel=how, devices=4, **RUN))
     assert result["devices"] == 4
     worst = apart(tmp_path / "run", alone)
-    record_property("worst", worst)
+    record_property("worst", float(worst))
     print(f"4 devices, {how}: {worst:.1e}")
     assert worst < TOLERANCE
     assert result["metrics"]["dev"] == pytest.approx(result_of(alone)["metrics"]["dev"], abs=1e-4)
@@ -82,7 +82,7 @@ def pod(request, tiny, tmp_path_factory):
 def test_two_processes_equal_one_and_the_run_belongs_to_everybody(pod, alone, tiny, tmp_path, record_property):
     pod, how = pod
     worst = apart(pod, alone)
-    record_property("worst", worst)
+    record_property("worst", float(worst))
     print(f"2 processes x 2 devices, {how}: {worst:.1e}")
     assert worst < TOLERANCE
     result = result_of(pod)
@@ -103,12 +103,12 @@ def test_two_processes_equal_one_and_the_run_belongs_to_everybody(pod, alone, ti
     assert result_of(run)["devices"] == 1
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_one_process_of_a_pod_is_told_to_stop_and_all_save_and_stop(tiny, tmp_path, number):
+def test_one_process_of_a_pod_is_told_to_stop_and_all_save_and_stop(tiny, tmp_path):
+    """By Ctrl-C, which is handed on as the SIGTERM that a preempted machine gets."""
     run = tmp_path / "run"
     processes = start_pod(settings(tiny, run, devices=0, epochs=500.0, evals_per_epoch=0))
     wait_for(run, 3, processes[0])
-    processes[1].send_signal(number)
+    processes[1].send_signal(signal.SIGINT)
     for code, _, err in [finish(process) for process in processes]:
         assert code == 0, err[-3000:]
     assert result_of(run)["status"] == "interrupted"
