@@ -75,18 +75,34 @@ class RowDropout(NamedTuple):
     key: jax.Array
     rows: jax.Array
 
+    def keys(self, sites: Any) -> jax.Array:
+        """Keys [..., R] of the numbered sites [...], made at once: every generator call takes long to compile."""
+        sites = jnp.asarray(sites)
+        numbers, rows = jnp.broadcast_arrays(sites[..., None], self.rows)
+        of_site = jax.vmap(jax.random.fold_in, (None, 0))(self.key, numbers.reshape(-1))
+        return jax.vmap(jax.random.fold_in)(of_site, rows.reshape(-1)).reshape(numbers.shape)
+
     def __call__(self, x: jax.Array, site: int, rate: float) -> jax.Array:
-        """x [R, ...] with each element zero with probability `rate`, else scaled by 1 / (1 - rate)."""
-        threshold = round(rate * 65536)
-        if not threshold:
-            return x
-        size = x[0].size
-        site_key = jax.random.fold_in(self.key, site)
-        row_keys = jax.vmap(jax.random.fold_in, (None, 0))(site_key, self.rows)
-        words = jax.vmap(lambda k: jax.random.bits(k, ((size + 1) // 2,), jnp.uint32))(row_keys)
-        halves = lax.bitcast_convert_type(words, jnp.uint16).reshape(x.shape[0], -1)[:, :size]
-        keep = (halves >= threshold).reshape(x.shape)
-        return jnp.where(keep, x * (1 / (1 - threshold / 65536)), 0).astype(x.dtype)
+        """`drop` with the keys of one site."""
+        return drop(x, self.keys([site])[0], rate)
+
+
+def drop(x: jax.Array, keys: jax.Array, rate: float) -> jax.Array:
+    """x [R, ...] with each element zero with probability `rate`, else scaled by 1 / (1 - rate).
+
+    Args:
+      x: what is dropped from.
+      keys: [R] typed PRNG keys, one a row.
+      rate: rounded to a multiple of 2^-16.
+    """
+    threshold = round(rate * 65536)
+    if not threshold:
+        return x
+    size = x[0].size
+    words = jax.vmap(lambda k: jax.random.bits(k, ((size + 1) // 2,), jnp.uint32))(keys)
+    halves = lax.bitcast_convert_type(words, jnp.uint16).reshape(x.shape[0], -1)[:, :size]
+    keep = (halves >= threshold).reshape(x.shape)
+    return jnp.where(keep, x * (1 / (1 - threshold / 65536)), 0).astype(x.dtype)
 
 
 # Where dropout acts, as numbers that key it. A layer has three sites.
@@ -94,8 +110,9 @@ EMBEDDING_SITE, POOLED_SITE = 0, 1
 ATTENTION, ATTENTION_OUTPUT, MLP_OUTPUT = range(3)
 
 
-def _layer_site(layer: int, which: int) -> int:
-    return 16 + 4 * layer + which
+def layer_sites(layer: int) -> list[int]:
+    """The numbers of a layer's sites: attention, its output, the MLP's output."""
+    return [16 + 4 * layer + which for which in (ATTENTION, ATTENTION_OUTPUT, MLP_OUTPUT)]
 
 
 class Dense(nn.Module):
@@ -164,7 +181,6 @@ class Attention(nn.Module):
 
     config: BertConfig
     dtype: Any
-    layer: int
 
     def setup(self):
         c = self.config
@@ -172,8 +188,8 @@ class Attention(nn.Module):
             _dense(c, c.hidden_size, self.dtype) for _ in range(4))
         self.layer_norm = _layer_norm(c, self.dtype)
 
-    def __call__(self, x, allowed, dropout: RowDropout | None):
-        """x [R, T, D], allowed [R, 1, T, S] bool -> [R, T, D]."""
+    def __call__(self, x, allowed, keys: jax.Array | None):
+        """x [R, T, D], allowed [R, 1, T, S] bool, keys [3, R] of the layer's dropout -> [R, T, D]."""
         c = self.config
 
         def heads(y):
@@ -182,13 +198,12 @@ class Attention(nn.Module):
         scores = jnp.einsum("RTHK,RSHK->RHTS", q, k, preferred_element_type=jnp.float32)
         scores = jnp.where(allowed, scores * q.shape[-1] ** -0.5, jnp.finfo(jnp.float32).min)
         probabilities = jax.nn.softmax(scores).astype(self.dtype)
-        if dropout:
-            probabilities = dropout(probabilities, _layer_site(self.layer, ATTENTION),
-                                    c.attention_probs_dropout_prob)
+        if keys is not None:
+            probabilities = drop(probabilities, keys[ATTENTION], c.attention_probs_dropout_prob)
         context = jnp.einsum("RHTS,RSHK->RTHK", probabilities, v)
         y = self.output(context.reshape(x.shape))
-        if dropout:
-            y = dropout(y, _layer_site(self.layer, ATTENTION_OUTPUT), c.hidden_dropout_prob)
+        if keys is not None:
+            y = drop(y, keys[ATTENTION_OUTPUT], c.hidden_dropout_prob)
         return self.layer_norm(x + y)
 
 
@@ -197,7 +212,6 @@ class Mlp(nn.Module):
 
     config: BertConfig
     dtype: Any
-    layer: int
 
     def setup(self):
         c = self.config
@@ -205,11 +219,11 @@ class Mlp(nn.Module):
         self.output = _dense(c, c.hidden_size, self.dtype)
         self.layer_norm = _layer_norm(c, self.dtype)
 
-    def __call__(self, x, dropout: RowDropout | None):
-        """x [R, T, D] -> [R, T, D]."""
+    def __call__(self, x, keys: jax.Array | None):
+        """x [R, T, D], keys [3, R] of the layer's dropout -> [R, T, D]."""
         y = self.output(ACTIVATIONS[self.config.hidden_act](self.intermediate(x)))
-        if dropout:
-            y = dropout(y, _layer_site(self.layer, MLP_OUTPUT), self.config.hidden_dropout_prob)
+        if keys is not None:
+            y = drop(y, keys[MLP_OUTPUT], self.config.hidden_dropout_prob)
         return self.layer_norm(x + y)
 
 
@@ -218,15 +232,14 @@ class Layer(nn.Module):
 
     config: BertConfig
     dtype: Any
-    layer: int
 
     def setup(self):
-        self.attention = Attention(self.config, self.dtype, self.layer)
-        self.mlp = Mlp(self.config, self.dtype, self.layer)
+        self.attention = Attention(self.config, self.dtype)
+        self.mlp = Mlp(self.config, self.dtype)
 
-    def __call__(self, x, allowed, dropout: RowDropout | None):
-        """x [R, T, D], allowed [R, 1, T, S] -> [R, T, D]."""
-        return self.mlp(self.attention(x, allowed, dropout), dropout)
+    def __call__(self, x, allowed, keys: jax.Array | None):
+        """x [R, T, D], allowed [R, 1, T, S], keys [3, R] of the layer's dropout or None -> [R, T, D]."""
+        return self.mlp(self.attention(x, allowed, keys), keys)
 
 
 class Bert(nn.Module):
@@ -247,7 +260,7 @@ class Bert(nn.Module):
     def setup(self):
         layer = nn.remat(Layer) if self.remat else Layer
         self.embeddings = Embeddings(self.config, self.dtype)
-        self.layer = [layer(self.config, self.dtype, i) for i in range(self.config.num_hidden_layers)]
+        self.layer = [layer(self.config, self.dtype) for _ in range(self.config.num_hidden_layers)]
 
     def __call__(self, batch: Mapping[str, jax.Array], dropout: RowDropout | None = None,
                  start: int = 0, stop: int | None = None) -> tuple[jax.Array, ...]:
@@ -270,7 +283,10 @@ class Bert(nn.Module):
         else:
             x = self.embeddings(batch["tokens"], batch["types"], batch["positions"],
                                 None if self.frozen_layers else dropout)
+        numbers = list(range(self.config.num_hidden_layers))[start:stop]
+        dropped = [i for i in numbers if dropout and i >= self.frozen_layers]
+        keys = dict(zip(dropped, dropout.keys([layer_sites(i) for i in dropped]), strict=True)) if dropped else {}
         states = [x]
-        for i, layer in list(enumerate(self.layer))[start:stop]:
-            states.append(layer(states[-1], allowed, None if i < self.frozen_layers else dropout))
+        for i in numbers:
+            states.append(self.layer[i](states[-1], allowed, keys.get(i)))
         return tuple(states)

@@ -106,8 +106,9 @@ class JitPlacement:
         return jax.jit(step, donate_argnums=0, out_shardings=self.replicated).lower(state, batch).compile()
 
     def compile_eval(self, step: Callable, params: Any, batch: Any) -> jax.stages.Compiled:
-        """Likewise for an evaluation step."""
-        return jax.jit(step, out_shardings=self.replicated).lower(params, batch).compile()
+        """Likewise for an evaluation step; its rows come back from where they are, in a pod to all processes."""
+        out = self.replicated if is_pod() else self.by_row
+        return jax.jit(step, out_shardings=out).lower(params, batch).compile()
 
 
 class PmapPlacement:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small import apply_of, as_jax, batch_of, encoded, lively, shape
 
-from flaxbert import heads, trees
+from flaxbert import bert, heads, trees
 from flaxbert.bert import RowDropout
 from flaxbert.steps import TrainState, make_eval_step, make_train_step, micro_batches
 
@@ -155,20 +155,24 @@ def test_rate_zero_leaves_everything():
     np.testing.assert_array_equal(masks([0, 1], rate=0.0), 1)
 
 
-def test_every_site_of_the_model_has_its_own_mask():
+def test_every_site_of_the_model_has_its_own_mask(monkeypatch):
     """Counts the draws of a forward pass: embeddings, three a layer, pooled output; no site twice."""
-    seen = []
+    seen, dropped, real = [], [], bert.drop
 
     class Spy(RowDropout):
-        def __call__(self, x, site, rate):
-            seen.append((site, x.shape))
-            return super().__call__(x, site, rate)
+        def keys(self, sites):
+            seen.extend(np.ravel(sites).tolist())
+            return super().keys(sites)
+
+    def spy(x, keys, rate):
+        dropped.append(x.shape)
+        return real(x, keys, rate)
+    monkeypatch.setattr(bert, "drop", spy)
     model, params = model_of(layers=3)
     _, arrays = batch(encoded(4), range(4))
     jax.eval_shape(lambda: model.apply({"params": params}, as_jax(arrays),
                                        Spy(jax.random.key(0), jnp.asarray(arrays["row"]))))
-    assert len(seen) == 1 + 3 * 3 + 1
-    assert len({site for site, _ in seen}) == len(seen)
+    assert len(seen) == len(set(seen)) == len(dropped) == 1 + 3 * 3 + 1
 
 
 def test_the_loss_of_a_step_changes_with_seed_and_step_but_not_otherwise():
