@@ -89,8 +89,7 @@ def loss(kind: str, class_weights: tuple[float, ...] = ()) -> Callable[[jax.Arra
 def init(model: nn.Module, seed: int) -> dict:
     """Random parameters of `model`, a nested dict of float32 arrays, from `seed` alone.
 
-    Lazily: nothing but the initialisers runs, one small program a shape; compiled as a whole, twelve
-    layers took half a minute on two cores.
+    Lazily: nothing but the initialisers runs, one small program a shape, whatever the number of layers.
     """
     fields = dict.fromkeys(("tokens", "types", "positions", "sequence"), jax.ShapeDtypeStruct((1, 2), jnp.int32))
     fields["first"] = jax.ShapeDtypeStruct((1, 1), jnp.int32)
