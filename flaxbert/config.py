@@ -64,7 +64,16 @@ class Config:
     max_train_examples: int = setting(0, "task", "Use the first so many training examples; 0: all.")
     max_eval_examples: int = setting(0, "task", "Use the first so many examples of each other split; 0: all.")
     skip_bad_rows: bool = setting(False, "task", "Skip and count rows that cannot be read, in place of stopping.")
-    max_length: int = setting(128, "task", "Longest sequence in tokens, special tokens included.")
+    max_length: int = setting(0, "task", "Longest sequence in tokens, special tokens included; 0: the task's "
+                              "own, 128 or 384.")
+    doc_stride: int = setting(128, "task", "Spans: tokens from a window's beginning to the next one's.")
+    max_query_length: int = setting(64, "task", "Spans: tokens of a question that are kept.")
+    max_answer_length: int = setting(30, "task", "Spans: longest answer in tokens.")
+    n_best: int = setting(20, "task", "Spans: how many answers of a question are compared and written.")
+    null_threshold: float | None = setting(None, "task", "squad2: no answer where the null score leads by more; "
+                                           "default: tuned on dev.")
+    context: str = setting("sentence", "task", "Tokens: what else the model sees of a sentence's document.",
+                           ("sentence", "document"))
 
     # --- model
     model: str = setting("bundled", "model", "Hub name, Hugging Face folder, one of our runs, or `bundled`.")
@@ -157,6 +166,8 @@ class Config:
             value = getattr(config, name)
             if value is not None and not low <= value <= high:
                 raise InputError(f"--{name}={value}: out of range; valid: {low} to {high}")
+        if 0 < config.max_length < 3:
+            raise InputError(f"--max_length={config.max_length}: out of range; valid: 3 to 65536")
         if not config.epochs and not config.max_steps:
             raise InputError("--epochs=0: no step to take; give more, or --max_steps")
         if config.micro_batches > config.batch_size:
@@ -215,8 +226,10 @@ def _typed(name: str, kind: Any, value: Any) -> Any:
 
 
 _BIG = 2**31 - 1
-_RANGES = (("max_length", 3, 65536), ("max_train_examples", 0, _BIG), ("max_eval_examples", 0, _BIG),
-           ("dropout", 0.0, 0.95), ("frozen_layers", 0, 1024), ("learning_rate", 0.0, 1e6),
+_RANGES = (("max_length", 0, 65536), ("max_train_examples", 0, _BIG), ("max_eval_examples", 0, _BIG),
+           ("doc_stride", 1, 65536), ("max_query_length", 1, 65536), ("max_answer_length", 1, 65536),
+           ("n_best", 1, 10**4), ("null_threshold", -1e9, 1e9), ("dropout", 0.0, 0.95),
+           ("frozen_layers", 0, 1024), ("learning_rate", 0.0, 1e6),
            ("warmup", 0.0, _BIG), ("weight_decay", 0.0, 1.0), ("beta1", 0.0, 1.0), ("beta2", 0.0, 1.0),
            ("epsilon", 0.0, 1.0), ("clip_norm", 0.0, 1e9), ("batch_size", 1, 2**20),
            ("micro_batches", 1, 2**16), ("epochs", 0.0, 1e6), ("max_steps", 0, _BIG), ("seed", 0, _BIG),

@@ -1,13 +1,14 @@
 """From texts to packed batches: tokenise, truncate, collate, prefetch.
 
-Letters: N examples, B examples a batch, R rows, T tokens a row, E slots a row, C labels.
+Letters: N examples, P sequences an example, B examples a batch, R rows, T tokens a row, E slots a row, C labels.
 
 A batch is a dict of arrays whose first axis is the row:
   tokens, types, positions  [R, T] int32  ids; sentence A or B; position within its own sequence
   sequence                  [R, T] int32  which sequence of the row a token belongs to, 0 = padding
-  first                     [R, E] int32  column of each sequence's [CLS]
-  labels                    [R, E] int32 or float32, [R, E, C] float32 for multi-label
-  weights                   [R, E] float32, 0 = empty slot
+  first                     [R, E] int32  column of each example's [CLS]; of several: [R, E, P], -1 = not there
+  labels                    [R, E] int32 or float32, [R, E, C] float32 for multi-label, [R, E, 2] for spans,
+                            [R, T] int32 where every token has its own
+  weights                   [R, E] or [R, T] float32, 0 = empty slot, or a token that does not count
   row                       [R] int32     global row number, which keys the dropout
 """
 
@@ -29,14 +30,17 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Encoded:
-    """One split as token ids, ragged.
+    """One split as token ids, ragged. Sequence p of example n is number n P + p.
 
     Attributes:
-      tokens: all ids of all examples, one after the other, int32, special tokens included.
-      offsets: [N + 1] where each example begins.
-      second: [N] column where sentence B begins; the length where there is none.
-      labels: as in `Examples`; None where unknown.
-      weights: [N] float32 weight of each example in the loss.
+      tokens: all ids of all sequences, one after the other, int32, special tokens included.
+      offsets: [N P + 1] where each sequence begins; one without tokens is not there at all.
+      second: [N P] column of its sequence where sentence B begins; the length where there is none.
+      labels: one entry an example, [N] or [N, C]; or, as `labelled` says, [N, 2] first and last column of a
+        span, or [tokens]; None where unknown.
+      weights: float32, how much each counts in the loss: [N], or [tokens] where each token has its label.
+      sequences: P, how many sequences stand together as one example (4 choices of a question).
+      labelled: what `labels` speak of, one of LABELLED.
     """
 
     tokens: np.ndarray
@@ -44,14 +48,24 @@ class Encoded:
     second: np.ndarray
     labels: np.ndarray | None
     weights: np.ndarray
+    sequences: int = 1
+    labelled: str = "example"
 
     def __len__(self) -> int:
-        return len(self.second)
+        return len(self.second) // self.sequences
+
+    @property
+    def starts(self) -> np.ndarray:
+        """[N + 1] where each example begins."""
+        return self.offsets[::self.sequences]
 
     @property
     def lengths(self) -> np.ndarray:
-        """[N] tokens of each example."""
-        return np.diff(self.offsets)
+        """[N] tokens of each example, all its sequences together."""
+        return np.diff(self.starts)
+
+
+LABELLED = ("example", "span", "token")
 
 
 def truncated(first: np.ndarray, second: np.ndarray, budget: int) -> tuple[np.ndarray, np.ndarray]:
@@ -80,8 +94,8 @@ def encode(tokenizer: Any, examples: Examples, max_length: int, what: str = "tok
       class_weights: C weights of the classes in the loss; used where an example has one class.
     """
     pair = examples.second is not None
-    first = _ids(tokenizer, examples.first, what)
-    second = _ids(tokenizer, examples.second, what) if pair else [[]] * len(examples)
+    first = token_ids(tokenizer, examples.first, what)
+    second = token_ids(tokenizer, examples.second, what) if pair else [[]] * len(examples)
     lengths = [np.array([len(ids) for ids in side], np.int64) for side in (first, second)]
     kept_first, kept_second = truncated(*lengths, max_length - (3 if pair else 2))
     cls, sep = tokenizer.cls_token_id, tokenizer.sep_token_id
@@ -94,7 +108,7 @@ def encode(tokenizer: Any, examples: Examples, max_length: int, what: str = "tok
                    (kept_first + 2).astype(np.int64), examples.labels, weights)
 
 
-def _ids(tokenizer: Any, texts: list[str], what: str, chunk: int = 4096) -> list[np.ndarray]:
+def token_ids(tokenizer: Any, texts: list[str], what: str, chunk: int = 4096) -> list[np.ndarray]:
     """Word-piece ids of each text, without special tokens and without truncation."""
     ids: list[np.ndarray] = []  # lists of Python integers would take ten times the memory
     with bar(len(texts), what, unit="texts", hidden=len(texts) <= 4 * chunk) as progress:
@@ -122,28 +136,40 @@ def collate(encoded: Encoded, plan: Plan, rows: int, row_length: int, slots: int
     local = np.arange(rows) if local is None else local
     place = np.full(rows, -1)
     place[local] = np.arange(len(local))
-    shape = (len(local), row_length)
+    shape, each = (len(local), row_length), encoded.sequences
     tokens, types, positions, sequence = (np.zeros(shape, np.int32) for _ in range(4))
-    first = np.zeros((len(local), slots), np.int32)
-    weights = np.zeros((len(local), slots), np.float32)
-    labels = np.zeros((len(local), slots), np.int32) if encoded.labels is None else np.zeros(
-        (len(local), slots, *encoded.labels.shape[1:]), encoded.labels.dtype)
+    first = np.full((len(local), slots, each), 0 if each == 1 else -1, np.int32)
+    a_token = encoded.labelled == "token"
+    spoken = shape if a_token else (len(local), slots)
+    weights = np.zeros(spoken, np.float32)
+    labels = np.zeros(spoken, np.int32) if encoded.labels is None else np.zeros(
+        (*spoken, *encoded.labels.shape[1:]), encoded.labels.dtype)
     for example, row, slot, start in zip(plan.examples.tolist(), place[plan.row].tolist(), plan.slot.tolist(),
                                          plan.start.tolist(), strict=True):
         if row < 0:
             continue
-        begin, end = encoded.offsets[example], encoded.offsets[example + 1]
-        columns = slice(start, start + end - begin)
-        tokens[row, columns] = encoded.tokens[begin:end]
-        types[row, start + encoded.second[example]:columns.stop] = 1
-        positions[row, columns] = np.arange(end - begin)
-        sequence[row, columns] = slot + 1
-        first[row, slot] = start
-        weights[row, slot] = encoded.weights[example]
+        column = start
+        for p in range(each):
+            number = example * each + p
+            begin, end = encoded.offsets[number], encoded.offsets[number + 1]
+            if begin == end:
+                continue
+            columns = slice(column, column + end - begin)
+            tokens[row, columns] = encoded.tokens[begin:end]
+            types[row, column + encoded.second[number]:columns.stop] = 1
+            positions[row, columns] = np.arange(end - begin)
+            sequence[row, columns] = slot * each + p + 1
+            first[row, slot, p] = column
+            column = columns.stop
+        where, what = (row, slot), example
+        if a_token:
+            where, what = (row, slice(start, column)), slice(*encoded.starts[example:example + 2])
+        weights[where] = encoded.weights[what]
         if encoded.labels is not None:
-            labels[row, slot] = encoded.labels[example]
-    return {"tokens": tokens, "types": types, "positions": positions, "sequence": sequence, "first": first,
-            "labels": labels, "weights": weights, "row": local.astype(np.int32)}
+            labels[where] = encoded.labels[what] + (start if encoded.labelled == "span" else 0)
+    return {"tokens": tokens, "types": types, "positions": positions, "sequence": sequence,
+            "first": first[:, :, 0] if each == 1 else first, "labels": labels, "weights": weights,
+            "row": local.astype(np.int32)}
 
 
 def prefetch(items: Iterable[Item], depth: int = 2) -> Iterator[Item]:

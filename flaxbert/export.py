@@ -13,11 +13,11 @@ from typing import Any
 from safetensors.numpy import save_file
 
 from flaxbert.errors import InputError
-from flaxbert.pretrained import clean, load, to_tensors
+from flaxbert.pretrained import HEADS, clean, load, to_tensors
 
-# Kind of a task -> Hugging Face's problem_type.
-PROBLEM_TYPES = {"classification": "single_label_classification", "multi_label": "multi_label_classification",
-                 "regression": "regression"}
+# What the outputs of a head without label names are called.
+_OUTPUTS = {"regression": ("score",), "choice": ("score",), "span": ("start", "end"),
+            "pretraining": ("next", "random")}
 # Settings of a source's config.json that are not true of what we write.
 _STALE = ("_name_or_path", "torch_dtype", "dtype", "transformers_version", "flaxbert")
 # The settings of a run that say which data it read, with what the card calls them.
@@ -25,7 +25,8 @@ _DATA = (("hub_dataset", "hub data set"), ("data_dir", "folder"), ("train_file",
          ("dev_file", "development file"), ("test_file", "test file"),
          ("max_train_examples", "training examples at most"))
 # The settings of a run that say what its inputs look like: an export keeps them.
-_INPUT = ("task", "text_columns", "label_column", "label_type", "max_length")
+_INPUT = ("task", "text_columns", "label_column", "label_type", "max_length", "doc_stride", "max_query_length",
+          "max_answer_length", "n_best", "null_threshold", "context")
 _UNRECORDED = "not recorded in the run"
 
 
@@ -33,13 +34,13 @@ def head_settings(kind: str, labels: Sequence[str]) -> dict[str, Any]:
     """What a config.json says about a head.
 
     Args:
-      kind: classification, multi_label or regression.
-      labels: C names; regression may have none.
+      kind: of the task, a key of HEADS.
+      labels: C names; () where the kind has none.
     """
-    names = list(labels) or ["score"]
+    names = list(labels) or list(_OUTPUTS[kind])
     # transformers 5 derives neither of the two from the other.
-    return {"architectures": ["BertForSequenceClassification"], "model_type": "bert",
-            "problem_type": PROBLEM_TYPES[kind], "num_labels": len(names),
+    return {"architectures": [HEADS[kind].architecture], "model_type": "bert",
+            "problem_type": HEADS[kind].problem_type, "num_labels": len(names),
             "id2label": {str(i): label for i, label in enumerate(names)},
             "label2id": {label: i for i, label in enumerate(names)}}
 
@@ -77,26 +78,34 @@ def export(run: str | Path, to: str | Path, checkpoint: str = "best") -> None:
     _check_target(to)
     model = load(str(run), checkpoint)
     task = record.get("task", {})
-    head = head_settings(task["kind"], task.get("labels", ())) if "kind" in task else {}
-    settings = {**model.settings, **head}
-    if "head" not in model.params:
-        raise InputError(f"--run={run}: has no sequence classification head to export")
-    outputs = model.params["head"]["kernel"].shape[-1]
+    kind = task.get("kind") or model.kind
+    if kind not in HEADS or ("mlm" if kind == "pretraining" else "head") not in model.params:
+        raise InputError(f"--run={run}: has no head to export")
+    settings = {**model.settings, **(head_settings(kind, task.get("labels", ())) if "kind" in task else {})}
+    outputs = model.params["head"]["kernel"].shape[-1] if "head" in model.params else 2
     if len(settings.get("id2label", ())) != outputs:
         raise InputError(f"--run={run}: its head has {outputs} outputs, but the run names "
                          f"{len(settings.get('id2label', ()))} labels")
     save_model_folder(to, settings, model.tokenizer)
+    result = _read(run / "result.json")
     mark = {"version": version("flaxbert"), "run": run.name, "checkpoint": checkpoint,
+            "dev": dev_scores(result, checkpoint),
             "settings": {name: record["settings"][name] for name in _INPUT if name in record["settings"]}}
     _write_json(to / "config.json", {**_read(to / "config.json"), "flaxbert": mark})
-    card = model_card(run.name, record, _read(run / "result.json"), checkpoint)
+    card = model_card(run.name, record, result, checkpoint, kind)
     (to / "README.md").write_text(card, "utf-8")
     # Last and at once, so that a folder with weights is a whole one.
-    save_file(to_tensors(model.params), to / "model.part", metadata={"format": "pt"})
+    save_file(to_tensors(model.params, kind), to / "model.part", metadata={"format": "pt"})
     os.replace(to / "model.part", to / "model.safetensors")
 
 
-def model_card(name: str, record: Mapping[str, Any], result: Mapping[str, Any], checkpoint: str) -> str:
+def dev_scores(result: Mapping[str, Any], checkpoint: str) -> dict[str, Any]:
+    """What result.json says of a checkpoint on dev; empty where it says nothing."""
+    return (result.get("best" if checkpoint == "best" else "metrics") or {}).get("dev", {})
+
+
+def model_card(name: str, record: Mapping[str, Any], result: Mapping[str, Any], checkpoint: str,
+               kind: str = "classification") -> str:
     """README.md of an export; says so where the run has no record of something.
 
     Args:
@@ -104,7 +113,9 @@ def model_card(name: str, record: Mapping[str, Any], result: Mapping[str, Any], 
       record: its config.json.
       result: its result.json, empty where it has none.
       checkpoint: best or last.
+      kind: of the task, a key of HEADS.
     """
+    head = HEADS[kind]
     settings, task = record.get("settings", {}), record.get("task", {})
     scores = result.get("best" if checkpoint == "best" else "metrics") or {}
     title = task.get("name", settings.get("task", name))
@@ -112,7 +123,7 @@ def model_card(name: str, record: Mapping[str, Any], result: Mapping[str, Any], 
     versions = ", ".join(f"{k} {v}" for k, v in record.get("versions", {}).items()) or _UNRECORDED
     step = f", step {result['best_step']}" if checkpoint == "best" and "best_step" in result else ""
     return "\n".join([
-        "---", "library_name: transformers", "pipeline_tag: text-classification", "tags: [bert, flaxbert]", "---",
+        "---", "library_name: transformers", f"pipeline_tag: {head.pipeline}", "tags: [bert, flaxbert]", "---",
         "", f"# BERT fine-tuned on {title}", "",
         f"Exported from the run `{name}` ({checkpoint} checkpoint{step}) by flaxbert {version('flaxbert')}.", "",
         "## Task", "",
@@ -131,8 +142,8 @@ def model_card(name: str, record: Mapping[str, Any], result: Mapping[str, Any], 
         *(_table(("setting", "value"), settings.items()) if settings else [_UNRECORDED]), "",
         f"Versions: {versions}.", "",
         "## Use", "", "```python",
-        "from transformers import AutoModelForSequenceClassification, AutoTokenizer",
-        'model = AutoModelForSequenceClassification.from_pretrained("FOLDER")',
+        f"from transformers import {head.auto_class}, AutoTokenizer",
+        f'model = {head.auto_class}.from_pretrained("FOLDER")',
         'tokenizer = AutoTokenizer.from_pretrained("FOLDER")', "```", ""])
 
 

@@ -8,13 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from flaxbert import heads, metrics
 from flaxbert.data import Encoded, collate, prefetch
 from flaxbert.packing import Plan, rows_of_split
 from flaxbert.parallel import Placement
 from flaxbert.progress import bar
 from flaxbert.steps import make_eval_step
-from flaxbert.tasks.base import Task
 
 TOKENS_A_BATCH = 4096  # on each device: enough to keep a CPU or GPU busy, little enough for any memory
 
@@ -27,13 +25,19 @@ class Inference:
     """Runs a model over encoded splits; keeps one compiled program for each shape that it meets.
 
     Args:
-      apply: (params, batch, dropout) -> logits [R, E, C].
+      apply: (params, batch, dropout) -> outputs [R, E, C], or [R, T, C] where `per_token`.
       placement: where it runs.
       packing: as in `packing.pack`.
+      per_token: the outputs are of tokens.
+      needs_labels: they are computed with labels and weights in the batch.
     """
 
-    def __init__(self, apply: Callable, placement: Placement, packing: bool = True):
+    def __init__(self, apply: Callable, placement: Placement, packing: bool = True, per_token: bool = False,
+                 needs_labels: bool = False):
         self._step = make_eval_step(apply, placement.axis)
+        self._per_token = per_token
+        # Labels differ in type, or are not there; a program is for all of them.
+        self._left_out = () if needs_labels else ("labels", "weights")
         self._placement = placement
         self._packing = packing
         self._programs: dict[tuple[int, ...], Any] = {}
@@ -46,8 +50,8 @@ class Inference:
         rows = min(full, 1 << (-(-plan.rows // self._placement.shards) - 1).bit_length())
         return plan, rows * self._placement.shards, row_length, _up(plan.slots, 8) if self._packing else 1
 
-    def logits(self, params: Any, encoded: Encoded, what: str = "", hidden: bool = False) -> np.ndarray:
-        """Logits [N, C] float32.
+    def outputs(self, params: Any, encoded: Encoded, what: str = "", hidden: bool = False) -> np.ndarray:
+        """Outputs [N, C] float32; per token [tokens, C], in the order of `encoded.tokens`.
 
         Args:
           params: placed by `placement.put`.
@@ -66,9 +70,8 @@ class Inference:
                 local = Plan(plan.examples[part], plan.row[part] - begin, plan.slot[part], plan.start[part],
                              rows, slots)
                 arrays = collate(encoded, local, rows, row_length, slots, self._placement.local_rows(rows))
-                # Labels differ in type, or are not there; a program is for all of them.
                 yield local, self._placement.put_batch(
-                    {name: x for name, x in arrays.items() if name not in ("labels", "weights")}, rows)
+                    {name: x for name, x in arrays.items() if name not in self._left_out}, rows)
         out: np.ndarray | None = None
         pending: tuple[Plan, Any] | None = None
 
@@ -76,36 +79,25 @@ class Inference:
             nonlocal out
             if pending is None:
                 return
-            part, logits = pending[0], self._placement.get(pending[1])
+            part, found = pending[0], self._placement.get(pending[1])
             if out is None:
-                out = np.zeros((len(encoded), logits.shape[-1]), np.float32)
-            out[part.examples] = logits[part.row, part.slot]
+                count = len(encoded.tokens) if self._per_token else len(encoded)
+                out = np.zeros((count, found.shape[-1]), np.float32)
+            if self._per_token:
+                begins, lengths = encoded.starts[part.examples], encoded.lengths[part.examples]
+                for row, start, begin, size in zip(part.row, part.start, begins, lengths, strict=True):
+                    out[begin:begin + size] = found[row, start:start + size]
+            else:
+                out[part.examples] = found[part.row, part.slot]
             progress.update()
         with bar(len(starts), what, unit="batches", hidden=hidden or len(starts) < 8) as progress:
             for part, batch in prefetch(batches()):
-                program = self._programs.get((rows, row_length, slots))
+                program = self._programs.get((rows, row_length, slots, encoded.sequences))
                 if program is None:
                     program = self._placement.compile_eval(self._step, params, batch)
-                    self._programs[rows, row_length, slots] = program
+                    self._programs[rows, row_length, slots, encoded.sequences] = program
                 ahead = program(params, batch)
                 settle()  # the one before, only now, so that the device never idles
                 pending = part, ahead
             settle()
         return out
-
-
-def score_logits(task: Task, logits: np.ndarray, encoded: Encoded,
-                 class_weights: tuple[float, ...] = ()) -> dict[str, float]:
-    """Loss and metrics of a whole split.
-
-    loss = sum(w l) / sum(w) over all examples, as in training.
-
-    Args:
-      task: gives loss and metrics.
-      logits: [N, C] float32.
-      encoded: N examples with labels and weights w.
-      class_weights: as in `heads.loss`.
-    """
-    losses = np.asarray(heads.loss(task.kind, class_weights)(logits, encoded.labels))
-    return {"loss": float((losses * encoded.weights).sum() / max(encoded.weights.sum(), 1e-30)),
-            **metrics.evaluate(task.kind, task.metrics, logits, encoded.labels)}

@@ -11,6 +11,12 @@ import numpy as np
 from flaxbert.errors import InputError, one_of
 
 
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """exp(x) / sum exp(x) over the last axis."""
+    p = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return p / p.sum(axis=-1, keepdims=True)
+
+
 def accuracy(predictions: np.ndarray, labels: np.ndarray, classes: int = 2) -> float:
     """Share of right decisions; multi-label: over all N * C of them."""
     return float(np.mean(predictions == labels))

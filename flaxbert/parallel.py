@@ -98,8 +98,8 @@ class JitPlacement:
 
     def put_batch(self, batch: dict[str, np.ndarray], rows: int) -> dict[str, jax.Array]:
         """This process' rows -> the global batch of R rows."""
-        return {name: jax.make_array_from_process_local_data(self.by_row, x, (rows, *x.shape[1:]))
-                for name, x in batch.items()}
+        return jax.tree.map(
+            lambda x: jax.make_array_from_process_local_data(self.by_row, x, (rows, *x.shape[1:])), batch)
 
     def compile_train(self, step: Callable, state: Any, batch: Any) -> jax.stages.Compiled:
         """The step as a program for these shapes; the state is donated."""
@@ -143,7 +143,7 @@ class PmapPlacement:
 
     def put_batch(self, batch: dict[str, np.ndarray], rows: int) -> dict[str, jax.Array]:
         count = len(self.local)
-        return {name: self._global(x.reshape(count, -1, *x.shape[1:])) for name, x in batch.items()}
+        return jax.tree.map(lambda x: self._global(x.reshape(count, -1, *x.shape[1:])), batch)
 
     def compile_train(self, step: Callable, state: Any, batch: Any) -> jax.stages.Compiled:
         return self._pmap(step, donate_argnums=0).lower(state, batch).compile()

@@ -2,109 +2,84 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from flaxbert import heads, parallel, pretrained, records, tasks
+from flaxbert import families, heads, parallel, pretrained, records, tasks
 from flaxbert.config import Config
-from flaxbert.data import Encoded, encode
+from flaxbert.data import Encoded
 from flaxbert.errors import InputError, note
-from flaxbert.export import PROBLEM_TYPES
-from flaxbert.inference import Inference, score_logits
-from flaxbert.tasks.base import Examples
-
-Text = str | tuple[str, str] | list[str]
+from flaxbert.export import dev_scores
+from flaxbert.inference import Inference
+from flaxbert.tasks.base import Split, Task
 
 
 class Predictor:
-    """A trained model as a function of texts; made by `load`.
+    """A trained model as a function of inputs; made by `load`.
 
     Attributes:
-      kind: classification, regression or multi_label.
+      task: what it does; a run's own, or what the model's configuration tells.
       labels: names of the C classes.
-      max_length: longest sequence in tokens; longer inputs are truncated, longest text first.
-      config: the settings of the run, or those of them that an export keeps; None for other folders.
+      config: the settings of the run, or those of them that an export keeps.
+      max_length: longest sequence in tokens.
+      dev: its scores on dev, where something was tuned there.
     """
 
-    def __init__(self, source: pretrained.Pretrained, kind: str, labels: tuple[str, ...], max_length: int,
-                 config: Config | None = None):
-        self.kind, self.labels, self.max_length, self.config = kind, labels, max_length, config
+    def __init__(self, source: pretrained.Pretrained, task: Task, config: Config,
+                 dev: Mapping[str, float] | None = None):
+        self.task, self.config, self.dev = task, config, dev or {}
+        self.labels, self.max_length = task.labels, config.max_length
         self.tokenizer = source.tokenizer
-        dtype = parallel.compute_dtype((config or Config()).dtype)
-        model = heads.SequenceModel(source.config, max(1, len(labels)), dtype)
+        self.family = families.make(task, config)
+        model = heads.MODELS[task.kind](source.config, task.outputs, parallel.compute_dtype(config.dtype))
         placement = parallel.JitPlacement(jax.local_devices())
         self._params = placement.put(pretrained.initialise(model, source, seed=0, reuse_head=True))
-        self._inference = Inference(lambda params, batch, dropout: model.apply({"params": params}, batch, dropout),
-                                    placement)
 
-    def encode(self, examples: Examples, class_weights: tuple[float, ...] = ()) -> Encoded:
-        """Token ids of the examples; `class_weights` as in `data.encode`."""
-        return encode(self.tokenizer, examples, self.max_length, "tokenising", class_weights)
+        def apply(params: Any, batch: Any, dropout: Any) -> Any:
+            return self.family.readout(model.apply({"params": params}, batch, dropout), batch)
+        self._inference = Inference(apply, placement, per_token=self.family.per_token,
+                                    needs_labels=self.family.needs_labels)
 
-    def logits(self, encoded: Encoded, what: str = "predicting") -> np.ndarray:
-        """Logits [N, C] float32, in the order of the examples."""
+    @property
+    def kind(self) -> str:
+        """What it predicts: classification, regression, multi_label, span, token or choice."""
+        return self.task.kind
+
+    def encode(self, examples: Split) -> Encoded:
+        """Token sequences of the examples."""
+        return self.family.encode(self.tokenizer, examples)
+
+    def outputs(self, encoded: Encoded, what: str = "predicting") -> np.ndarray:
+        """What the model says, see `families.Family`: logits [N, C], or [tokens, C] where they are of tokens."""
         with parallel.memory_told(f"sequences of up to {self.max_length} tokens: give shorter ones"):
-            return self._inference.logits(self._params, encoded, what)
+            return self._inference.outputs(self._params, encoded, what)
 
-    def __call__(self, texts: Sequence[Text] | str) -> list[dict[str, Any]]:
-        """Predicts for each text or pair, in input order.
+    def __call__(self, inputs: Any) -> list[dict[str, Any]]:
+        """Predicts for each input, in their order.
 
         Args:
-          texts: texts, or pairs (A, B); a lone text is a list of one.
+          inputs: a list; of texts or pairs (A, B) for labels and scores, of (question, context) for spans, of
+            texts or lists of words for tokens, of (context, [choice, ...]) for choices. A lone text is a list
+            of one.
 
         Returns:
           {"label", "probability", "probabilities": {label: p}} each; multi-label: {"labels",
-          "probabilities"}; regression: {"score"}.
+          "probabilities"}; regression: {"score"}; the other kinds: see their family's `answers`.
 
         Raises:
-          InputError: something else than texts or pairs, or a mixture.
+          InputError: something else than what the task takes, or a mixture.
         """
-        examples = _examples([texts] if isinstance(texts, str) else list(texts))
-        if not len(examples):
-            return []
-        return self.answers(self.logits(self.encode(examples)))
+        examples = self.family.inputs([inputs] if isinstance(inputs, str | dict) else list(inputs))
+        return self.answers(examples) if len(examples) else []
 
-    def answers(self, logits: np.ndarray) -> list[dict[str, Any]]:
-        """Logits [N, C] as the dicts that a call returns."""
-        return [ANSWERS[self.kind](row.astype(np.float64), self.labels) for row in logits]
-
-
-def _class(logits: np.ndarray, labels: tuple[str, ...]) -> dict[str, Any]:
-    p = np.exp(logits - logits.max())
-    p /= p.sum()
-    best = int(p.argmax())
-    return {"label": labels[best], "probability": float(p[best]),
-            "probabilities": dict(zip(labels, p.tolist(), strict=True))}
-
-
-def _several(logits: np.ndarray, labels: tuple[str, ...]) -> dict[str, Any]:
-    p = 1 / (1 + np.exp(-logits))
-    return {"labels": [name for name, x in zip(labels, logits, strict=True) if x > 0],
-            "probabilities": dict(zip(labels, p.tolist(), strict=True))}
-
-
-def _score(logits: np.ndarray, labels: tuple[str, ...]) -> dict[str, Any]:
-    return {"score": float(logits[0])}
-
-
-ANSWERS = {"classification": _class, "multi_label": _several, "regression": _score}
-
-
-def _examples(texts: list[Text]) -> Examples:
-    pairs = [not isinstance(text, str) for text in texts]
-    for i, text in enumerate(texts):
-        if pairs[i] != pairs[0]:
-            raise InputError(f"input {i}: texts and pairs are mixed; give one or the other")
-        if pairs[i] and not (isinstance(text, tuple | list) and len(text) == 2
-                             and all(isinstance(part, str) for part in text)):
-            raise InputError(f"input {i}: {text!r:.60} is neither a text nor a pair of texts")
-    if not any(pairs):
-        return Examples(texts, None, None)
-    return Examples([a for a, _ in texts], [b for _, b in texts], None)
+    def answers(self, examples: Split) -> list[dict[str, Any]]:
+        """What a call returns, of examples."""
+        encoded = self.encode(examples)
+        return self.family.answers(self.outputs(encoded), encoded, examples, self.dev)
 
 
 def load(path: str, checkpoint: str = "best") -> Predictor:
@@ -123,15 +98,17 @@ def load(path: str, checkpoint: str = "best") -> Predictor:
     outputs = source.params["head"]["kernel"].shape[1]
     named = source.settings.get("id2label") or {i: f"LABEL_{i}" for i in range(outputs)}
     labels = tuple(name for _, name in sorted((int(i), name) for i, name in named.items()))
-    kind = next((kind for kind, name in PROBLEM_TYPES.items() if name == source.settings.get("problem_type")),
-                "regression" if outputs == 1 else "classification")
-    config = None
+    mark = source.settings.get("flaxbert") or {}
     if records.is_run(Path(path)):
         config = records.read_run(path)[0]
-    elif kept := (source.settings.get("flaxbert") or {}).get("settings"):
-        config = Config.from_json(kept)
-    longest = min(source.config.max_position_embeddings, source.tokenizer.model_max_length)
-    return Predictor(source, kind, labels, config.max_length if config else longest, config)
+        dev = dev_scores(records.read_result(Path(path)) or {}, checkpoint)
+    elif "settings" in mark:
+        config, dev = Config.from_json(mark["settings"]), mark.get("dev", {})
+    else:
+        longest = min(source.config.max_position_embeddings, source.tokenizer.model_max_length)
+        kind = source.kind or ("regression" if outputs == 1 else "classification")
+        return Predictor(source, tasks.of_kind(kind, labels), Config.make(max_length=longest))
+    return Predictor(source, tasks.resolve(config, labels), tasks.settled(config), dev)
 
 
 def evaluate(run: str, split: str = "dev", output: str = "", checkpoint: str = "best", data_dir: str = "",
@@ -161,11 +138,11 @@ def evaluate(run: str, split: str = "dev", output: str = "", checkpoint: str = "
     else:
         examples = _split(config, split, data_dir)
     predictor = load(run, checkpoint)
-    encoded = predictor.encode(examples, config.class_weights)
+    encoded = predictor.encode(examples)
     if encoded.labels is None:
         raise InputError(f"--split={split}: has no labels; `flaxbert predict` gives predictions")
-    logits = predictor.logits(encoded, f"scoring {file or split}")
-    scores = score_logits(task, logits, encoded, config.class_weights)
+    scores = predictor.family.scores(predictor.outputs(encoded, f"scoring {file or split}"), encoded, examples,
+                                     None if split == "dev" and not file else predictor.dev)
     result = {"run": str(run), "split": file or split, "checkpoint": checkpoint, "examples": len(examples),
               **scores}
     if output:
@@ -179,7 +156,7 @@ def _tell(report: tasks.Report) -> None:
         note(line)
 
 
-def _split(config: Config, split: str, data_dir: str) -> Examples:
+def _split(config: Config, split: str, data_dir: str) -> Split:
     settings = {**config.to_json(), **({"data_dir": data_dir} if data_dir else {})}
     _, splits, report = tasks.load(Config.from_json(settings))
     _tell(report)
@@ -204,13 +181,12 @@ def predict(run: str, input: str = "-", output: str = "-", checkpoint: str = "be
       the number of rows.
     """
     predictor = load(run, checkpoint)
-    task = tasks.resolve(predictor.config, predictor.labels) if predictor.config else tasks.get("custom")
-    examples, report = tasks.read_inputs(task, input, skip_bad_rows)
+    examples, report = tasks.read_inputs(predictor.task, input, skip_bad_rows)
     _tell(report)
     if output != "-":  # before the work, not after it
         Path(output).parent.mkdir(parents=True, exist_ok=True)
         open(output, "a").close()
-    answers = predictor.answers(predictor.logits(predictor.encode(examples)))
+    answers = predictor.answers(examples)
     lines = _table(answers) if output.endswith(".tsv") else [json.dumps(a, ensure_ascii=False) for a in answers]
     if output == "-":
         sys.stdout.writelines(line + "\n" for line in lines)

@@ -8,13 +8,15 @@ from typing import Any
 import jax
 import optax
 
-from flaxbert import heads, optimizers, packing, parallel, pretrained, strategies, tasks, trees
+from flaxbert import families, heads, optimizers, packing, parallel, pretrained, strategies, tasks, trees
 from flaxbert.config import Config
-from flaxbert.data import Encoded, collate, encode
+from flaxbert.data import Encoded, collate
 from flaxbert.errors import InputError, note
+from flaxbert.families import Family
+from flaxbert.inference import Inference
 from flaxbert.packing import Epochs
 from flaxbert.steps import TrainState, make_train_step
-from flaxbert.tasks.base import Examples, Task
+from flaxbert.tasks.base import Split, Task
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,7 @@ class Ready:
     Attributes:
       config: the settings.
       task: with its labels.
+      family: what its kind of task does.
       splits, encoded: split name -> examples, and the same as token ids.
       pretrained: where the weights came from, with tokenizer.
       model: encoder and head.
@@ -37,10 +40,11 @@ class Ready:
 
     config: Config
     task: Task
-    splits: dict[str, Examples]
+    family: Family
+    splits: dict[str, Split]
     encoded: dict[str, Encoded]
     pretrained: pretrained.Pretrained
-    model: heads.SequenceModel
+    model: heads.Model
     params: dict
     trains: dict
     optimizer: optax.GradientTransformation
@@ -55,10 +59,15 @@ class Ready:
         """Logits of a batch."""
         return self.model.apply({"params": params}, batch, dropout)
 
+    def inference(self, placement: parallel.Placement) -> Inference:
+        """Forward passes over this run's splits."""
+        def apply(params: Any, batch: Any, dropout: Any) -> Any:
+            return self.family.readout(self.apply(params, batch, dropout), batch)
+        return Inference(apply, placement, self.config.packing, self.family.per_token, self.family.needs_labels)
+
     def train_step(self, axis: str | None = None) -> Callable:
         """The step of this run, to be placed."""
-        loss = heads.loss(self.task.kind, self.config.class_weights)
-        return make_train_step(self.apply, self.optimizer, self.schedule, loss, self.trains,
+        return make_train_step(self.apply, self.optimizer, self.schedule, self.family.loss, self.trains,
                                self.config.micro_batches, axis)
 
     def start(self) -> TrainState:
@@ -68,19 +77,19 @@ class Ready:
     def batches(self, placement: parallel.Placement, first: int, last: int):
         """Yields (plan, rows, batch on the devices) of steps first, ..., last - 1."""
         train = self.encoded["train"]
-        for plan in self.epochs.plans(first, last):
+        for step, plan in enumerate(self.epochs.plans(first, last), start=first):
             rows = packing.smallest(self.row_counts, plan.rows)
             arrays = collate(train, plan, rows, self.row_length, self.slots, placement.local_rows(rows))
-            yield plan, rows, placement.put_batch(arrays, rows)
+            yield plan, rows, placement.put_batch(self.family.train_batch(arrays, step), rows)
 
 
-def build_model(config: Config, task: Task, shape: Any, frozen_layers: int) -> heads.SequenceModel:
+def build_model(config: Config, task: Task, shape: Any, frozen_layers: int) -> heads.Model:
     """The model that the settings describe, on an encoder of the given shape (a `BertConfig`)."""
     if config.dropout is not None:
         shape = dataclasses.replace(shape, hidden_dropout_prob=config.dropout,
                                     attention_probs_dropout_prob=config.dropout)
-    return heads.SequenceModel(shape, task.outputs, parallel.compute_dtype(config.dtype), config.remat,
-                               0 if config.frozen_dropout else frozen_layers)
+    return heads.MODELS[task.kind](shape, task.outputs, parallel.compute_dtype(config.dtype), config.remat,
+                                   0 if config.frozen_dropout else frozen_layers)
 
 
 def prepare(config: Config, shards: int) -> Ready:
@@ -93,6 +102,7 @@ def prepare(config: Config, shards: int) -> Ready:
     Raises:
       InputError: whatever is wrong with flags, files or weights.
     """
+    config = tasks.settled(config)
     optimizers.check(config)
     task, splits, report = tasks.load(config)
     for line in report.lines:
@@ -106,8 +116,9 @@ def prepare(config: Config, shards: int) -> Ready:
     params = pretrained.initialise(model, source, config.seed, config.random_init)
     trains = strategy.trains(params)
 
-    encoded = {split: encode(source.tokenizer, examples, config.max_length, f"tokenising {split}",
-                             config.class_weights) for split, examples in splits.items()}
+    family = families.make(task, config)
+    encoded = {split: family.encode(source.tokenizer, examples, f"tokenising {split}")
+               for split, examples in splits.items()}
     lengths = encoded["train"].lengths
     longest = int(lengths.max())
     row_length = packing.choose_row_length(lengths, longest, config.batch_size, config.max_length) \
@@ -121,7 +132,7 @@ def prepare(config: Config, shards: int) -> Ready:
         note(f"{idle:.0%} of the rows stay empty: {shards} devices x {config.micro_batches} micro-batches want a "
              "larger --batch_size")
     optimizer, schedule = optimizers.make(config, total)
-    return Ready(config, task, splits, encoded, source, model, params, trains,
+    return Ready(config, task, family, splits, encoded, source, model, params, trains,
                  strategy.wrap(optimizer, params), schedule, epochs, total, row_length, slots, row_counts)
 
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -41,14 +41,55 @@ MODULES = (
     ("bert.encoder.layer.{}.output.dense", "bert/layer_{}/mlp/output", _DENSE),
     ("bert.encoder.layer.{}.output.LayerNorm", "bert/layer_{}/mlp/layer_norm", _NORM),
     ("bert.pooler.dense", "pooler", _DENSE),
-    ("classifier", "head", _DENSE),
 )
+# The heads, each for the kinds of task that have it.
+_CLASSIFIER = (("classifier", "head", _DENSE),)
+_SPAN = (("qa_outputs", "head", _DENSE),)
+_PRETRAINING = (
+    ("cls.predictions.transform.dense", "mlm/transform", _DENSE),
+    ("cls.predictions.transform.LayerNorm", "mlm/layer_norm", _NORM),
+    ("cls.predictions", "mlm", (("bias", "bias", False),)),
+    ("cls.seq_relationship", "nsp", _DENSE),
+)
+
+
+class Head(NamedTuple):
+    """What Hugging Face calls one of our heads.
+
+    Attributes:
+      architecture: the class in `architectures` of config.json.
+      modules: the head's own, as in MODULES.
+      problem_type: of config.json, where the class has several.
+      auto_class: the Auto class that loads it.
+      pipeline: the hub's name for what it does.
+    """
+
+    architecture: str
+    modules: tuple
+    problem_type: str | None
+    auto_class: str
+    pipeline: str
+
+
+_SEQUENCE = ("AutoModelForSequenceClassification", "text-classification")
+HEADS: dict[str, Head] = {
+    "classification": Head("BertForSequenceClassification", _CLASSIFIER, "single_label_classification",
+                           *_SEQUENCE),
+    "multi_label": Head("BertForSequenceClassification", _CLASSIFIER, "multi_label_classification", *_SEQUENCE),
+    "regression": Head("BertForSequenceClassification", _CLASSIFIER, "regression", *_SEQUENCE),
+    "choice": Head("BertForMultipleChoice", _CLASSIFIER, None, "AutoModelForMultipleChoice", "multiple-choice"),
+    "token": Head("BertForTokenClassification", _CLASSIFIER, None, "AutoModelForTokenClassification",
+                  "token-classification"),
+    "span": Head("BertForQuestionAnswering", _SPAN, None, "AutoModelForQuestionAnswering",
+                 "question-answering"),
+    "pretraining": Head("BertForPreTraining", _PRETRAINING, None, "AutoModelForMaskedLM", "fill-mask"),
+}
 # Other spellings of a name, put into the one above: no prefix (BertModel); TensorFlow's LayerNorm.
 _SPELLINGS = ((r"^(?=embeddings\.|encoder\.|pooler\.)", "bert."), (r"LayerNorm\.gamma$", "LayerNorm.weight"),
               (r"LayerNorm\.beta$", "LayerNorm.bias"))
-_BUFFERS = re.compile(r"bert\.embeddings\.(position_ids|token_type_ids)")
-# Heads that we have no use for: masked words and next sentence; spans of an answer.
-_OTHER_HEADS = re.compile(r"(cls|qa_outputs)\..*")
+# Buffers, and a second name of the word embeddings and of a bias.
+_REPEATED = re.compile(r"bert\.embeddings\.(position_ids|token_type_ids)|cls\.predictions\.decoder\.(weight|bias)")
+_HEAD = re.compile(r"(classifier|qa_outputs|cls)\..*")
 
 # Settings that another value of would make another model: (name, the value that we compute, meant where absent).
 _COMPUTED = (("model_type", "bert"), ("position_embedding_type", "absolute"), ("is_decoder", False),
@@ -73,8 +114,8 @@ class Pretrained:
       source: what was asked for, for messages and records.
       config: the encoder's shape.
       settings: the whole config.json of the model (id2label, problem_type, ...).
-      params: nested dict of float32 numpy arrays: `bert`, `pooler` and `head` where the source has them;
-        empty where it has no weights, which the bundled model may not.
+      params: nested dict of float32 numpy arrays: `bert`, and `pooler`, `head`, `mlm` and `nsp` where the source
+        has them; empty where it has no weights, which the bundled model may not.
       tokenizer: a fast transformers tokenizer without truncation or padding.
     """
 
@@ -83,6 +124,24 @@ class Pretrained:
     settings: dict[str, Any]
     params: dict[str, Any]
     tokenizer: Any
+
+    @property
+    def kind(self) -> str:
+        """The kind of task that its head is for, as far as config.json tells: a key of HEADS, or ""."""
+        return kind_of(self.settings)
+
+
+def kind_of(settings: Mapping[str, Any]) -> str:
+    """The kind of task that a config.json speaks of: a key of HEADS; "" where it names another class, or none."""
+    architecture = next(iter(settings.get("architectures") or ()), "")
+    if architecture == "BertForMaskedLM":
+        return "pretraining"
+    kinds = [kind for kind, head in HEADS.items() if head.architecture == architecture]
+    if len(kinds) < 2:
+        return kinds[0] if kinds else ""
+    said = next((kind for kind in kinds if HEADS[kind].problem_type == settings.get("problem_type")), "")
+    labels = settings.get("num_labels") or len(settings.get("id2label") or ())
+    return said or ("regression" if labels == 1 else "classification")
 
 
 def load(name: str, checkpoint: str = "best") -> Pretrained:
@@ -109,13 +168,13 @@ def load(name: str, checkpoint: str = "best") -> Pretrained:
     elif folder == BUNDLED and not _weight_files(folder):
         params = {}
     else:
-        params = from_tensors(_read_tensors(folder, name), config, folder)
+        params = from_tensors(_read_tensors(folder, name), config, folder, kind_of(settings))
     return Pretrained(name, config, settings, params, load_tokenizer(folder, config))
 
 
-def initialise(model: heads.SequenceModel, pretrained: Pretrained, seed: int, random_init: bool = False,
+def initialise(model: heads.Model, pretrained: Pretrained, seed: int, random_init: bool = False,
                reuse_head: bool = False) -> dict[str, Any]:
-    """Parameters to start from: random from `seed`, then the encoder and the pooler of `pretrained`.
+    """Parameters to start from: random from `seed`, then all of `pretrained` that is no task's own.
 
     Args:
       model: gives names and shapes.
@@ -132,42 +191,53 @@ def initialise(model: heads.SequenceModel, pretrained: Pretrained, seed: int, ra
     params = trees.to_host(heads.init(model, seed))
     if random_init or not pretrained.params:
         return params
-    wanted = ("bert", "pooler", "head") if reuse_head else ("bert", "pooler")
-    if reuse_head and not {"pooler", "head"} <= set(pretrained.params):
-        raise InputError(f"{pretrained.source}: has no sequence classification head to reuse")
-    if "pooler" not in pretrained.params:
-        note(f"{pretrained.source}: has no pooler; it starts at random, like the head")
-    merged = trees.merge(params, {k: pretrained.params[k] for k in wanted if k in pretrained.params})
+    wanted = set(params) if reuse_head else set(params) - {"head"}
+    missing = wanted - set(pretrained.params)
+    lacks = f"has no {' and no '.join(sorted(missing))}"
+    if reuse_head and missing:
+        raise InputError(f"{pretrained.source}: {lacks} to reuse for this task")
+    if missing:
+        note(f"{pretrained.source}: {lacks}; starting at random, like any new head")
+    merged = trees.merge(params, {k: pretrained.params[k] for k in wanted - missing})
     _require(trees.mismatches(merged, params), pretrained.source)
     return merged
 
 
-def tensor_names(layers: int) -> dict[str, tuple[str, bool]]:
-    """Hugging Face's name -> (our name, transposed) of every parameter of an encoder and its head."""
+def tensor_names(layers: int, kind: str = "classification") -> dict[str, tuple[str, bool]]:
+    """Hugging Face's name -> (our name, transposed) of every parameter of an encoder and its heads.
+
+    Args:
+      layers: L.
+      kind: of the task whose head it is, a key of HEADS; they call it by different names.
+    """
     return {f"{theirs.format(i)}.{tensor}": (f"{ours.format(i)}/{leaf}", transposed)
-            for theirs, ours, tensors in MODULES for i in range(layers if "{}" in theirs else 1)
+            for theirs, ours, tensors in (*MODULES, *HEADS[kind].modules)
+            for i in range(layers if "{}" in theirs else 1)
             for tensor, leaf, transposed in tensors}
 
 
-def from_tensors(tensors: Mapping[str, np.ndarray], config: BertConfig, where: Any) -> dict[str, Any]:
-    """Parameters from the tensors of a Hugging Face checkpoint: strict, but for buffers and other heads.
+def from_tensors(tensors: Mapping[str, np.ndarray], config: BertConfig, where: Any,
+                 kind: str = "classification") -> dict[str, Any]:
+    """Parameters from the tensors of a Hugging Face checkpoint: strict, but for buffers and other tasks' heads.
 
     Args:
       tensors: name -> array; with or without the prefix `bert.`, gamma and beta, pooler, heads.
       config: the encoder's shape.
       where: for messages.
+      kind: of the task whose head it holds; "" where nothing tells.
 
     Raises:
       InputError: tensors missing, unexpected, twice, of another shape or no floats, all in one line.
     """
+    names = tensor_names(config.num_hidden_layers, kind or "classification")
     found, other_heads, problems = {}, [], []
     for name, tensor in tensors.items():
         spelled = name
         for pattern, replacement in _SPELLINGS:
             spelled = re.sub(pattern, replacement, spelled)
-        if _BUFFERS.fullmatch(spelled):
+        if _REPEATED.fullmatch(spelled):
             continue
-        if _OTHER_HEADS.fullmatch(spelled):
+        if _HEAD.fullmatch(spelled) and spelled not in names:
             other_heads.append(name)
         elif spelled in found:
             problems.append(f"{name} comes under two names")
@@ -175,9 +245,9 @@ def from_tensors(tensors: Mapping[str, np.ndarray], config: BertConfig, where: A
             found[spelled] = tensor
             if tensor.dtype.name not in _FLOATS:
                 problems.append(f"{name} is {tensor.dtype.name}; valid: {', '.join(_FLOATS)}")
-    names = tensor_names(config.num_hidden_layers)
     parts = {names[name][0].split("/")[0] for name in found if name in names}
-    outputs = np.size(found.get("classifier.bias", 0))
+    biases = [found[name] for name, (ours, _) in names.items() if ours == "head/bias" and name in found]
+    outputs = np.size(biases[0]) if biases else 1
     shapes = trees.flatten(_shapes(config, parts, outputs))
     want = {name: jax.ShapeDtypeStruct(shapes[ours].shape[::-1] if transposed else shapes[ours].shape, np.float32)
             for name, (ours, transposed) in names.items() if ours in shapes}
@@ -189,12 +259,12 @@ def from_tensors(tensors: Mapping[str, np.ndarray], config: BertConfig, where: A
         for name, (ours, transposed) in names.items() if name in found})
 
 
-def to_tensors(params: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """The inverse of `from_tensors`, under the names of BertForSequenceClassification."""
+def to_tensors(params: Mapping[str, Any], kind: str = "classification") -> dict[str, np.ndarray]:
+    """The inverse of `from_tensors`, under the names of Hugging Face's class for this kind of task."""
     flat = trees.flatten(params)
     layers = sum(module.startswith("layer_") for module in params["bert"])
     return {name: np.ascontiguousarray(np.asarray(flat[ours]).T if transposed else flat[ours])
-            for name, (ours, transposed) in tensor_names(layers).items() if ours in flat}
+            for name, (ours, transposed) in tensor_names(layers, kind).items() if ours in flat}
 
 
 def load_tokenizer(folder: Path, config: BertConfig) -> Any:
@@ -326,9 +396,9 @@ def _read_tensors(folder: Path, name: str) -> dict[str, np.ndarray]:
 
 
 def _shapes(config: BertConfig, parts: Container[str], outputs: int) -> dict[str, Any]:
-    """The parameters, as shapes, of an encoder with those of `pooler` and `head` that are in `parts`."""
-    model = heads.SequenceModel(config, outputs)
-    shapes = jax.eval_shape(lambda: heads.init(model, 0))
+    """The parameters, as shapes, of an encoder with those of the heads that are in `parts`."""
+    models = heads.PretrainingModel(config, 2), heads.SequenceModel(config, outputs)
+    shapes = jax.eval_shape(lambda: heads.init(models[0], 0) | heads.init(models[1], 0))
     return {part: tree for part, tree in shapes.items() if part == "bert" or part in parts}
 
 

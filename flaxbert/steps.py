@@ -43,7 +43,7 @@ class TrainState(struct.PyTreeNode):
 
 def micro_batches(batch: Batch, count: int) -> dict[str, jax.Array]:
     """[R, ...] -> [M, R / M, ...] with rows dealt out in turn, so that a shard of rows stays where it is."""
-    return {name: x.reshape(-1, count, *x.shape[1:]).swapaxes(0, 1) for name, x in batch.items()}
+    return jax.tree.map(lambda x: x.reshape(-1, count, *x.shape[1:]).swapaxes(0, 1), batch)
 
 
 def make_train_step(apply: Callable, optimizer: optax.GradientTransformation, schedule: Callable,
@@ -51,13 +51,14 @@ def make_train_step(apply: Callable, optimizer: optax.GradientTransformation, sc
     """Builds `(state, batch) -> (state, metrics)`.
 
     With w the weights and l the losses of the slots, the step minimises sum(w l) / sum(w), both sums over
-    all rows of all devices and micro-batches; so neither their number nor empty rows change it.
+    all rows of all devices and micro-batches; so neither their number nor empty rows change it. Where the
+    weights are several arrays in a dict (pre-training), it minimises the sum of their quotients.
 
     Args:
-      apply: (params, batch, dropout) -> logits [R, E, C].
+      apply: (params, batch, dropout) -> logits [R, E, C], [R, T, C] or whatever the loss takes.
       optimizer: over all of params; frozen leaves get no update whatever it says.
       schedule: step -> learning rate, for the record.
-      loss: (logits [..., C], labels) -> [...].
+      loss: (logits, batch) -> losses, of the shapes of batch["weights"].
       trains: tree of bool over params.
       micro: M; R is a multiple of it on every device.
       axis: name of pmap's axis, None under jit.
@@ -71,11 +72,13 @@ def make_train_step(apply: Callable, optimizer: optax.GradientTransformation, sc
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
         key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
         trained, frozen = trees.split(state.params, trains)
-        weight = jnp.maximum(total(batch["weights"].sum()), 1e-30)
+        weights = jax.tree.map(lambda w: jnp.maximum(total(w.sum()), 1e-30), batch["weights"])
 
         def share(trained: Mapping, part: Batch) -> jax.Array:
             logits = apply(trees.merge(frozen, trained), part, RowDropout(key, part["row"]))
-            return (loss(logits, part["labels"]) * part["weights"]).sum() / weight
+            shares = jax.tree.map(lambda each, w, all_w: (each * w).sum() / all_w, loss(logits, part),
+                                  part["weights"], weights)
+            return sum(jax.tree.leaves(shares))
 
         def add(carry, part):
             return jax.tree.map(jnp.add, carry, jax.value_and_grad(share)(trained, part)), None
@@ -96,7 +99,7 @@ def make_train_step(apply: Callable, optimizer: optax.GradientTransformation, sc
 
 
 def make_eval_step(apply: Callable, axis: str | None = None) -> Callable:
-    """Builds `(params, batch) -> logits` [R, E, C] of all rows, dropout off; arguments as above."""
+    """Builds `(params, batch) -> logits` of all rows, dropout off; arguments as above."""
     def step(params: Mapping, batch: Batch) -> jax.Array:
         logits = apply(params, batch, None)
         return jax.lax.all_gather(logits, axis, tiled=True) if axis else logits

@@ -11,13 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from flaxbert import metrics, parallel, records, report, tasks, trees
+from flaxbert import parallel, records, report, tasks, trees
 from flaxbert.checkpoint import Checkpoints, load_params
 from flaxbert.config import Config
 from flaxbert.data import prefetch
 from flaxbert.errors import InputError, RunFailed, note
 from flaxbert.export import head_settings, save_model_folder
-from flaxbert.inference import Inference, score_logits
+from flaxbert.inference import Inference
 from flaxbert.prepare import Ready, parameters_trained, prepare
 from flaxbert.progress import bar
 from flaxbert.steps import TrainState
@@ -36,7 +36,7 @@ def finetune(config: Config) -> dict[str, Any]:
       InputError: anything wrong with flags, files, weights or the folder; or no memory for a batch.
       RunFailed: the loss was not finite; the last good checkpoint stays.
     """
-    config = config.absolute()
+    config = tasks.settled(config.absolute())
     parallel.start(config)
     placement = parallel.make(config)
     run = _output_dir(config)
@@ -98,7 +98,7 @@ class Loop:
         self.ready, self.placement, self.run = ready, placement, run
         self.config = ready.config
         self.programs: dict[int, Any] = {}
-        self.inference = Inference(ready.apply, placement, self.config.packing)
+        self.inference = ready.inference(placement)
         self.checkpoints = Checkpoints(run)
         self.interrupted = False
         self.status = "running"
@@ -254,11 +254,11 @@ class Loop:
 
     def _score(self, state: TrainState, step: int, splits: list[str]) -> dict[str, dict[str, float]]:
         """Scores of the labelled ones of these splits after `step`; read from the log where they are there."""
-        found = {}
-        for split in splits:
+        found: dict[str, dict[str, float]] = {}
+        for split in splits:  # dev comes first
             row = next((r for r in self.metrics.rows if r["step"] == step and r["split"] == split), None)
-            scores = score(self.ready, self.inference, state.params, split) if row is None else {
-                name: row[name] for name in ("loss", *self.ready.task.metrics)}
+            scores = _scores_in(row) if row else score(self.ready, self.inference, state.params, split,
+                                                       found.get("dev"))
             if scores:
                 found[split] = scores
             if scores and row is None:
@@ -285,22 +285,25 @@ class Loop:
         """Scores of the best checkpoint on every split; official predictions too where asked for."""
         params, scores = state.params, self._logged(step)
         if self._best_row()["step"] != step:
-            params = self.placement.put(load_params(self.run)[0])
-            scores = {split: found for split in self._scored_splits()
-                      if (found := score(self.ready, self.inference, params, split))}
-        if self.config.predict_test:
-            for split in self.ready.encoded:
-                if split.startswith("test"):
-                    logits = self.inference.logits(params, self.ready.encoded[split], f"predicting {split}")
-                    if parallel.is_main():
-                        tasks.submission(self.ready.task, split, metrics.predictions(self.ready.task.kind, logits),
-                                         self.ready.splits[split].ids, self.run / "predictions")
+            params, scores = self.placement.put(load_params(self.run)[0]), {}
+            for split in self._scored_splits():
+                if found := score(self.ready, self.inference, params, split, scores.get("dev")):
+                    scores[split] = found
+        for split in self._predicted_splits():
+            encoded = self.ready.encoded[split]
+            outputs = self.inference.outputs(params, encoded, f"predicting {split}")
+            if parallel.is_main():
+                self.ready.family.write(split, outputs, encoded, self.ready.splits[split],
+                                        self.run / "predictions", scores.get("dev"))
         return scores
+
+    def _predicted_splits(self) -> list[str]:
+        """The test splits, where --predict_test asks for them."""
+        return [split for split in self.ready.encoded if self.config.predict_test and split.startswith("test")]
 
     def _logged(self, step: int | None = None) -> dict[str, dict[str, float]]:
         """The scores of the last evaluation in the log, or of the one at `step`, by split."""
-        names = ("loss", *self.ready.task.metrics)
-        return {row["split"]: {name: row[name] for name in names} for row in self.metrics.rows
+        return {row["split"]: _scores_in(row) for row in self.metrics.rows
                 if row["split"] != "train" and step in (None, row["step"])}
 
     def _result(self, best_scores: dict[str, dict[str, float]]) -> dict[str, Any]:
@@ -316,13 +319,20 @@ class Loop:
                 "seed": self.config.seed, "task": self.ready.task.name, "main_metric": self.ready.task.main_metric}
 
 
-def score(ready: Ready, inference: Inference, params: Any, split: str) -> dict[str, float]:
-    """Loss and metrics of one split; empty where it has no labels."""
+def score(ready: Ready, inference: Inference, params: Any, split: str,
+          dev: dict[str, float] | None = None) -> dict[str, float]:
+    """Loss and metrics of one split; empty where it has no labels. `dev`: those of dev, for other splits."""
     encoded = ready.encoded[split]
     if encoded.labels is None:
         return {}
-    logits = inference.logits(params, encoded, f"scoring {split}")
-    return score_logits(ready.task, logits, encoded, ready.config.class_weights)
+    outputs = inference.outputs(params, encoded, f"scoring {split}")
+    return ready.family.scores(outputs, encoded, ready.splits[split], dev)
+
+
+def _scores_in(row: dict[str, Any]) -> dict[str, float]:
+    """The scores in a row of an evaluation."""
+    return {name: value for name, value in row.items()
+            if name not in ("step", "epoch", "split", "seed", "learning_rate")}
 
 
 def _number(value: float | None) -> float:

@@ -107,7 +107,7 @@ def everything(model: heads.SequenceModel, kind: str, optimized: bool = False):
     def loss_of(params: Any, batch: Mapping[str, jax.Array]):
         logits, caught = model.apply({"params": params}, batch, mutable=["intermediates"],
                                      capture_intermediates=lambda m, name: isinstance(m, Bert) or name == "pooled")
-        losses = heads.LOSSES[kind](logits, batch["labels"])
+        losses = heads.LOSSES[kind](logits, batch)
         caught = caught["intermediates"]
         return ((losses * batch["weights"]).sum() / batch["weights"].sum(),
                 (caught["bert"]["__call__"][0], caught["pooled"][0], logits))

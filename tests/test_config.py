@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from flaxbert import tasks
 from flaxbert.config import RECIPES, Config
 from flaxbert.errors import InputError
 
@@ -22,7 +23,7 @@ def refused(**given) -> str:
 
 
 def test_defaults_are_those_of_the_contract():
-    c = Config.make()
+    c = tasks.settled(Config.make())
     assert (c.optimizer, c.bias_correction, c.weight_decay, c.warmup, c.schedule, c.clip_norm, c.batch_size,
             c.epochs, c.learning_rate, c.max_length, c.devices, c.strategy, c.parallel) == (
         "adamw", True, 0.01, 0.1, "linear", 1.0, 32, 3.0, 2e-5, 128, 0, "full", "jit")

@@ -285,7 +285,7 @@ class TestInitialise:
     def test_no_head_to_reuse(self, tmp_path, tensors):
         bare = {name: value for name, value in tensors.items() if "classifier" not in name}
         loaded = pretrained.load(str(write(tmp_path / "hf", bare)))
-        with pytest.raises(InputError, match="no sequence classification head"):
+        with pytest.raises(InputError, match="has no head to reuse"):
             pretrained.initialise(heads.SequenceModel(CONFIG, 3), loaded, 1, reuse_head=True)
 
     def test_random(self, folder):

@@ -40,7 +40,7 @@ def compute_of(model, kind):
     """A compiled (params, batch) -> ((loss, logits), gradients) without dropout, straight from the definition."""
     def loss(params, batch):
         logits = model.apply({"params": params}, batch)
-        losses = heads.LOSSES[kind](logits, batch["labels"])
+        losses = heads.LOSSES[kind](logits, batch)
         return (losses * batch["weights"]).sum() / batch["weights"].sum(), logits
     return jax.jit(jax.value_and_grad(loss, has_aux=True), compiler_options=QUICK)
 
@@ -281,7 +281,7 @@ def test_class_weights_of_several_labels_weigh_each_label():
     labels = np.array([[1.0, 0.0, 1.0], [0.0, 1.0, 1.0]])
     weights = np.array([1.0, 2.0, 0.5])
     each = np.logaddexp(0, np.where(labels > 0, -logits, logits))
-    got = heads.loss("multi_label", tuple(weights))(jnp.float32(logits), jnp.float32(labels))
+    got = heads.loss("multi_label", tuple(weights))(jnp.float32(logits), {"labels": jnp.float32(labels)})
     np.testing.assert_allclose(got, (each * weights).sum(1) / weights.sum(), rtol=1e-6)
-    np.testing.assert_allclose(heads.loss("multi_label")(jnp.float32(logits), jnp.float32(labels)),
+    np.testing.assert_allclose(heads.loss("multi_label")(jnp.float32(logits), {"labels": jnp.float32(labels)}),
                                each.mean(1), rtol=1e-6)

@@ -116,7 +116,7 @@ def test_gradient_norm_and_clipping_see_the_trained_leaves_alone():
         def loss(params):
             key = jax.random.fold_in(jax.random.wrap_key_data(state.key), 0)
             logits = model.apply({"params": params}, batch, RowDropout(key, batch["row"]))
-            return (heads.cross_entropy(logits, batch["labels"]) * batch["weights"]).sum() / batch["weights"].sum()
+            return (heads.cross_entropy(logits, batch) * batch["weights"]).sum() / batch["weights"].sum()
         return jax.grad(loss)(params)
     grads = jax.jit(gradient, compiler_options=QUICK)(state.params)
     trained = trees.split(grads, trains)[0]

@@ -30,7 +30,7 @@ from transformers import (
 
 from flaxbert import metrics, tasks
 from flaxbert.config import Config
-from flaxbert.export import PROBLEM_TYPES
+from flaxbert.pretrained import HEADS
 from flaxbert.tasks.base import Examples
 
 # Flags that are settings of `flaxbert finetune` too: name -> type.
@@ -77,7 +77,7 @@ def encode(tokenizer: Any, examples: Examples, max_length: int) -> list[dict[str
 
 def build_model(args: argparse.Namespace, task: tasks.Task) -> Any:
     """BERT and a fresh head, the bottom layers frozen where asked for."""
-    head = {"num_labels": task.outputs, "problem_type": PROBLEM_TYPES[task.kind]}
+    head = {"num_labels": task.outputs, "problem_type": HEADS[task.kind].problem_type}
     if args.random_init:
         config = AutoConfig.from_pretrained(args.model, **head)
         model = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)

@@ -60,7 +60,7 @@ def compare(model: str, folder: str, config: Config, split: str) -> dict[str, An
     task, splits, _ = tasks.load(config)
     examples = splits[one_of(split, tuple(splits), "--split")]
     predictor = predict.load(model)
-    ours = predictor.logits(predictor.encode(examples))
+    ours = predictor.outputs(predictor.encode(examples))
     theirs = torch_logits(folder, examples, predictor.max_length)
     answers = [predictor.answers(logits) for logits in (ours, theirs)]
     return {"model": model, "task": task.name, "split": split, "examples": len(examples),

@@ -6,22 +6,29 @@ Adding a task is adding a row to one of the files of this folder (a new family: 
 import dataclasses
 import math
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 from flaxbert.config import Config
 from flaxbert.errors import InputError, one_of
-from flaxbert.tasks import custom, glue, sick, toy
-from flaxbert.tasks.base import KINDS, Examples, Hub, Layout, Task
-from flaxbert.tasks.files import Records, read_file, read_inputs, read_records, to_examples
+from flaxbert.tasks import custom, files, glue, sick, toy
+from flaxbert.tasks.base import KINDS, Examples, Hub, Layout, Split, Task
 from flaxbert.tasks.hub import read_hub
 from flaxbert.tasks.labels import with_labels
 from flaxbert.tasks.rows import Report
 from flaxbert.tasks.submission import submission
 
-__all__ = ["KINDS", "TASKS", "Examples", "Hub", "Layout", "Report", "Task", "describe", "get", "load",
-           "read_file", "read_inputs", "resolve", "submission"]
+__all__ = ["KINDS", "READERS", "TASKS", "Examples", "Hub", "Layout", "Report", "Split", "Task", "describe", "get",
+           "load", "of_kind", "read_file", "read_inputs", "resolve", "settled", "submission"]
 
 TASKS: dict[str, Task] = {task.name: task for task in (*toy.TASKS, *glue.TASKS, *sick.TASKS, *custom.TASKS)}
 
+# Kind of a task -> the module that reads its files. Each has the functions of `files`: `read_records` and
+# `from_hub` give one split's records, with the names `labels` and `bad`; `to_examples` makes examples of them;
+# `read_inputs` reads what is to be predicted for.
+READERS: dict[str, ModuleType] = {"classification": files, "regression": files, "multi_label": files}
+
+UNNAMED = ("regression", "span", "choice")  # kinds without label names
 NEEDED = ("train", "dev")  # splits without which there is no run
 FILE_FLAGS = {"train": "train_file", "dev": "dev_file", "test": "test_file"}
 
@@ -44,11 +51,18 @@ def resolve(config: Config, labels: tuple[str, ...] = ()) -> Task:
     task = get(config.task)
     if task is custom.TASK:
         task = custom.resolve(config)
-        return dataclasses.replace(task, labels=tuple(labels)) if labels and task.kind != "regression" else task
+        return dataclasses.replace(task, labels=tuple(labels)) if labels and task.kind not in UNNAMED else task
+    if labels and not task.labels and task.kind not in UNNAMED:
+        task = dataclasses.replace(task, labels=tuple(labels))
     for name in ("text_columns", "label_column"):
         if getattr(config, name):
             raise InputError(f"--{name}: only for --task=custom; {task.name} knows its columns")
     return task
+
+
+def settled(config: Config) -> Config:
+    """The same settings with those that depend on the task filled in: --max_length."""
+    return config if config.max_length else dataclasses.replace(config, max_length=get(config.task).max_length)
 
 
 def _named_files(task: Task, config: Config) -> dict[str, Path]:
@@ -70,18 +84,36 @@ def _named_files(task: Task, config: Config) -> dict[str, Path]:
     return {split: path for split, path in files.items() if path.is_file()}
 
 
-def _read_all(task: Task, config: Config) -> dict[str, Records | Examples]:
+def of_kind(kind: str, labels: tuple[str, ...]) -> Task:
+    """A task without files, for a model of which nothing but its head is known."""
+    return dataclasses.replace(custom.TASK, kind=kind, labels=labels if kind not in UNNAMED else ())
+
+
+def read_file(task: Task, path: str | Path, skip_bad_rows: bool = False,
+              labels_required: bool = False) -> tuple[Split, Report]:
+    """One file of a task whose label names are known; arguments and errors as `files.read_records`."""
+    reader = READERS[task.kind]
+    records = reader.read_records(task, path, skip_bad_rows, labels_required)
+    return reader.to_examples(task, records, labels_required)
+
+
+def read_inputs(task: Task, path: str | Path, skip_bad_rows: bool = False) -> tuple[Split, Report]:
+    """What to predict for: a file as the task's own, or one without labels; arguments as `files.read_inputs`."""
+    return READERS[task.kind].read_inputs(task, path, skip_bad_rows)
+
+
+def _read_all(task: Task, config: Config) -> dict[str, Any]:
     """Every split from where the flags say it is: files first, then the generator, then the hub."""
-    files = _named_files(task, config)
-    found: dict[str, Records | Examples] = {
-        split: read_records(task, path, config.skip_bad_rows, split in NEEDED) for split, path in files.items()}
+    reader = READERS[task.kind]
+    found: dict[str, Any] = {split: reader.read_records(task, path, config.skip_bad_rows, split in NEEDED)
+                             for split, path in _named_files(task, config).items()}
     lacking = [split for split in NEEDED if split not in found]
     if not lacking:
         return found
     if config.hub_dataset and not task.hub:
         raise InputError(f"--hub_dataset={config.hub_dataset}: {task.name} is generated, it is no dataset")
     if config.hub_dataset or (task.hub and task.hub.path and not config.data_dir):
-        return {**read_hub(task, config.hub_dataset, config.skip_bad_rows), **found}
+        return {**read_hub(task, reader.from_hub, config.hub_dataset, config.skip_bad_rows), **found}
     if task.generate and not config.data_dir:
         return {**{split: task.generate(split) for split in ("train", "dev", "test")}, **found}
     flags = " and ".join(f"--{FILE_FLAGS[split]}" for split in lacking)
@@ -92,8 +124,8 @@ def _check_class_weights(task: Task, weights: tuple[float, ...]) -> None:
     if not weights:
         return
     shown = f"--class_weights={','.join(f'{weight:g}' for weight in weights)}"
-    if task.kind == "regression":
-        raise InputError(f"{shown}: {task.name} is a regression task, it has no classes")
+    if task.kind in UNNAMED:
+        raise InputError(f"{shown}: {task.name} is a {task.kind} task, it has no classes")
     if len(weights) != len(task.labels):
         raise InputError(f"{shown}: {len(weights)} weights for {len(task.labels)} classes "
                          f"({', '.join(task.labels)}); give one each, in this order")
@@ -101,7 +133,7 @@ def _check_class_weights(task: Task, weights: tuple[float, ...]) -> None:
         raise InputError(f"{shown}: weights must be finite, none below 0, and not all 0")
 
 
-def load(config: Config) -> tuple[Task, dict[str, Examples], Report]:
+def load(config: Config) -> tuple[Task, dict[str, Split], Report]:
     """Reads every split of `config.task` from where the flags say it is.
 
     Files named by flags come first; the rest is read from `--data_dir`, generated (toy tasks), or taken from
@@ -116,7 +148,7 @@ def load(config: Config) -> tuple[Task, dict[str, Examples], Report]:
     """
     task = resolve(config)
     raw = _read_all(task, config)
-    if isinstance(raw["train"], Records):
+    if not isinstance(raw["train"], Split):
         known = [label for label in raw["train"].labels if label is not None or task.kind == "multi_label"]
         task = with_labels(task, known, raw["train"].bad.name)
     _check_class_weights(task, config.class_weights)
@@ -125,8 +157,8 @@ def load(config: Config) -> tuple[Task, dict[str, Examples], Report]:
         if split not in raw or split in splits:
             continue
         examples, notes = raw[split], Report()
-        if isinstance(examples, Records):
-            examples, notes = to_examples(task, examples, labels_required=split in NEEDED)
+        if not isinstance(examples, Split):
+            examples, notes = READERS[task.kind].to_examples(task, examples, labels_required=split in NEEDED)
         limit = config.max_train_examples if split == "train" else config.max_eval_examples
         splits[split], report = examples.head(limit), report + notes
     if config.predict_test and "test" not in splits:
@@ -151,7 +183,7 @@ def describe() -> str:
             continue
         if not task.files:
             lines += [f"  {task.name}: --train_file --dev_file [--test_file] --text_columns=A[,B] --label_column",
-                      "    TSV, CSV or JSONL, by the file's ending; --label_type=" + " | ".join(KINDS),
+                      "    TSV, CSV or JSONL, by the file's ending; --label_type=" + " | ".join(custom.METRICS),
                       "    several labels of one row: a JSON list, or text with | between",
                       *(f"    metrics of {kind}: {', '.join(names)}" for kind, names in custom.METRICS.items())]
             continue

@@ -4,16 +4,35 @@ Letters: N examples, C classes.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
+from typing import Self
 
 import numpy as np
 
-KINDS = ("classification", "regression", "multi_label")
+# What a task's labels are: a class, a number or several classes of a text or pair; an answer within a context;
+# a class of each word; the right one of several choices.
+KINDS = ("classification", "regression", "multi_label", "span", "token", "choice")
+
+
+class Split:
+    """One split, in file order: what all the classes of examples below share."""
+
+    ids: list[str]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def head(self, count: int) -> Self:
+        """The first `count` examples; 0 means all."""
+        if not count or count >= len(self):
+            return self
+        cut = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(self, **{name: None if value is None else value[:count] for name, value in cut.items()})
 
 
 @dataclass(frozen=True)
-class Examples:
-    """One split, in file order.
+class Examples(Split):
+    """Texts or pairs of texts.
 
     Attributes:
       first: N texts (sentence A).
@@ -31,13 +50,59 @@ class Examples:
     def __len__(self) -> int:
         return len(self.first)
 
-    def head(self, count: int) -> "Examples":
-        """The first `count` examples; 0 means all."""
-        if not count or count >= len(self):
-            return self
-        return Examples(self.first[:count], self.second and self.second[:count],
-                        None if self.labels is None else self.labels[:count], self.ids[:count])
 
+@dataclass(frozen=True)
+class SpanExamples(Split):
+    """Questions whose answers are pieces of a context.
+
+    Attributes:
+      questions, contexts: N texts.
+      answers: of each question, what the file accepts: (text, offset in the context in characters); none at all
+        where it cannot be answered; None in place of the list where the file has no answers.
+      ids: N strings.
+    """
+
+    questions: list[str]
+    contexts: list[str]
+    answers: list[list[tuple[str, int]]] | None
+    ids: list[str]
+
+
+@dataclass(frozen=True)
+class TokenExamples(Split):
+    """Sentences as words, each word with its label.
+
+    Attributes:
+      words: N sentences.
+      labels: of each sentence, the [words] class numbers; None where the file has none.
+      documents: N numbers; sentences of one document share one, and stand together.
+      ids: N strings.
+      rows: of each sentence, the cells of its words' lines, which the official files repeat; None where the
+        words did not come from such a file.
+    """
+
+    words: list[list[str]]
+    labels: list[list[int]] | None
+    documents: list[int]
+    ids: list[str]
+    rows: list[list[tuple[str, ...]]] | None = None
+
+
+@dataclass(frozen=True)
+class ChoiceExamples(Split):
+    """Questions with several choices, of which one is right.
+
+    Attributes:
+      contexts: N texts, the first part of every choice's pair.
+      choices: of each example, its choices: the second parts. Their number may differ.
+      labels: [N] int32 which one is right, from 0; None where the file does not tell.
+      ids: N strings.
+    """
+
+    contexts: list[str]
+    choices: list[list[str]]
+    labels: np.ndarray | None
+    ids: list[str]
 
 @dataclass(frozen=True)
 class Layout:
@@ -107,6 +172,7 @@ class Task:
       numbers: the submission holds class numbers in place of label names.
       bounds: lowest and highest score of a regression task, or None.
       generate: makes a split (train, dev, test) without any file.
+      max_length: of its sequences in tokens, where --max_length does not say.
     """
 
     name: str
@@ -122,7 +188,8 @@ class Task:
     submission: dict[str, str] = field(default_factory=dict)
     numbers: bool = False
     bounds: tuple[float, float] | None = None
-    generate: Callable[[str], Examples] | None = None
+    generate: Callable[[str], Split] | None = None
+    max_length: int = 128
 
     @property
     def main_metric(self) -> str:
@@ -131,5 +198,5 @@ class Task:
 
     @property
     def outputs(self) -> int:
-        """Width of the head: C classes, or 1 score."""
-        return 1 if self.kind == "regression" else len(self.labels)
+        """Width of the head: C classes; 1 score of a text or a choice; 2 scores, of begin and end, for spans."""
+        return {"regression": 1, "choice": 1, "span": 2}.get(self.kind, len(self.labels))

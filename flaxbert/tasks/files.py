@@ -1,9 +1,10 @@
 """One split from rows: find the layout, pick the cells, turn labels into numbers."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -180,12 +181,6 @@ def to_examples(task: Task, records: Records, labels_required: bool) -> tuple[Ex
             records.bad.report())
 
 
-def read_file(task: Task, path: str | Path, skip_bad_rows: bool = False,
-              labels_required: bool = False) -> tuple[Examples, Report]:
-    """One file of a task whose label names are known; arguments and errors as `read_records`."""
-    return to_examples(task, read_records(task, path, skip_bad_rows, labels_required), labels_required)
-
-
 def read_inputs(task: Task, path: str | Path, skip_bad_rows: bool = False) -> tuple[Examples, Report]:
     """Texts to predict for: a file as the task's own, or with texts only; labels are not looked at.
 
@@ -200,11 +195,35 @@ def read_inputs(task: Task, path: str | Path, skip_bad_rows: bool = False) -> tu
     return to_examples(task, records, labels_required=False)
 
 
-def from_values(task: Task, name: str, skip_bad_rows: bool, texts: Iterable[tuple[object, ...]],
-                labels: Iterable[object] | None, ids: Iterable[object]) -> Records:
-    """Records of columns that are in memory already (the hub); rows are counted from 0."""
-    records = Records(BadRows(name, skip_bad_rows), labelled=labels is not None)
-    texts = list(texts)
+def from_hub(task: Task, split: Any, where: str, skip_bad_rows: bool) -> Records:
+    """Records of a split of a hub dataset (`datasets.Dataset`); rows are counted from 0."""
+    hub = task.hub
+    labels = (_hub_labels(task, list(split[hub.label]), split.features[hub.label])
+              if hub.label in split.column_names else None)
+    records = Records(BadRows(where, skip_bad_rows), labelled=labels is not None)
+    texts = list(zip(*(list(split[column]) for column in hub.texts), strict=True))
+    ids = list(split[hub.ids]) if hub.ids in split.column_names else range(len(texts))
     for number, (row, label, row_id) in enumerate(zip(texts, labels or [None] * len(texts), ids, strict=True)):
         records.add(f"row {number}", row, label, row_id)
     return records
+
+
+def _hub_labels(task: Task, column: list[object], feature: object) -> list[object]:
+    """The hub's label cells as our files would write them; what stands for "no label" becomes None.
+
+    Class numbers go by the dataset's own names where these are the task's (in any case), else by position.
+    """
+    if task.kind == "regression":  # GLUE writes -1 where the test scores are held back
+        return [None if task.bounds and value == -1 else value for value in column]
+    if task.kind == "multi_label":
+        return column
+    names = list(getattr(feature, "names", []))
+    ours = {name.lower(): name for name in task.labels}
+    if names and not task.labels:  # custom: the dataset names its classes
+        return [None if value in (-1, None) else names[value] for value in column]
+    if names and {name.lower() for name in names} <= set(ours):
+        return [None if value in (-1, None) else ours[names[value].lower()] for value in column]
+    if column and task.labels and all(isinstance(value, int) for value in column):
+        return [None if value == -1 else (task.labels[value] if 0 <= value < len(task.labels) else value)
+                for value in column]
+    return column

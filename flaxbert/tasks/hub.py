@@ -1,13 +1,13 @@
 """Splits from the Hugging Face hub, or from a local folder of the same columns, through `datasets`."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from flaxbert.errors import InputError
 from flaxbert.tasks.base import Hub, Task
-from flaxbert.tasks.files import Records, from_values
 
 HINT = "local files: --data_dir=FOLDER with the official files, or --hub_dataset=FOLDER with parquet or JSONL"
 
@@ -57,32 +57,13 @@ def _load(hub: Hub, override: str) -> tuple[object, str]:
         raise InputError(f"{asked} and got: {reason}. Give {HINT}") from error
 
 
-def _labels(task: Task, column: list[object], feature: object) -> list[object]:
-    """The hub's label cells as our files would write them; what stands for "no label" becomes None.
-
-    Class numbers go by the dataset's own names where these are the task's (in any case), else by position.
-    """
-    if task.kind == "regression":  # GLUE writes -1 where the test scores are held back
-        return [None if task.bounds and value == -1 else value for value in column]
-    if task.kind == "multi_label":
-        return column
-    names = list(getattr(feature, "names", []))
-    ours = {name.lower(): name for name in task.labels}
-    if names and not task.labels:  # custom: the dataset names its classes
-        return [None if value in (-1, None) else names[value] for value in column]
-    if names and {name.lower() for name in names} <= set(ours):
-        return [None if value in (-1, None) else ours[names[value].lower()] for value in column]
-    if column and task.labels and all(isinstance(value, int) for value in column):
-        return [None if value == -1 else (task.labels[value] if 0 <= value < len(task.labels) else value)
-                for value in column]
-    return column
-
-
-def read_hub(task: Task, override: str = "", skip_bad_rows: bool = False) -> dict[str, Records]:
+def read_hub(task: Task, convert: Callable[[Task, Any, str, bool], Any], override: str = "",
+             skip_bad_rows: bool = False) -> dict[str, Any]:
     """All splits of a task that its dataset has, under our names for them.
 
     Args:
       task: tells dataset and columns.
+      convert: `from_hub` of the task's reader: (task, split, where, skip_bad_rows) -> its records.
       override: another dataset's name, or a local folder, with the same columns.
       skip_bad_rows: count rows that cannot be read in place of stopping.
 
@@ -104,9 +85,5 @@ def read_hub(task: Task, override: str = "", skip_bad_rows: bool = False) -> dic
         if absent:
             raise InputError(f"{where}: missing column {', '.join(absent)}; "
                              f"found: {', '.join(split.column_names)}")
-        labels = (_labels(task, list(split[hub.label]), split.features[hub.label])
-                  if hub.label in split.column_names else None)
-        ids = list(split[hub.ids]) if hub.ids in split.column_names else range(len(split))
-        texts = zip(*(list(split[column]) for column in hub.texts), strict=True)
-        records[ours] = from_values(task, where, skip_bad_rows, texts, labels, ids)
+        records[ours] = convert(task, split, where, skip_bad_rows)
     return records

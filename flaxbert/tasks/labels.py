@@ -90,7 +90,7 @@ def with_labels(task: Task, values: list[object], where: str) -> Task:
     Raises:
       InputError: fewer labels than a classifier can tell apart.
     """
-    if task.labels or task.kind == "regression":
+    if task.labels or task.kind not in PARSERS or task.kind == "regression":
         return task
     if task.kind == "multi_label":
         names, least = {name for value in values for name in split_labels(value)}, 1
