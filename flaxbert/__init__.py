@@ -11,7 +11,7 @@ Names and defaults of `finetune` are those of the command line's flags.
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["finetune", "load"]
+__all__ = ["finetune", "load", "pretrain"]
 
 
 def finetune(**settings: Any) -> dict[str, Any]:
@@ -23,6 +23,11 @@ def finetune(**settings: Any) -> dict[str, Any]:
     from flaxbert import train
     from flaxbert.config import Config
     return train.finetune(Config.make(**settings))
+
+
+def pretrain(**settings: Any) -> dict[str, Any]:
+    """Pre-trains one run, as `finetune` does; the flags of `flaxbert pretrain`."""
+    return finetune(**settings, task="pretrain")
 
 
 def load(path: str, checkpoint: str = "best") -> Any:

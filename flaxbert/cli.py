@@ -1,7 +1,7 @@
 """The command line: `flaxbert COMMAND --flag=value ...`, made of absl flags.
 
-The flags of `finetune` are the fields of `Config`; those of the other commands are the arguments of the
-function that does the work.
+The flags of `finetune` and `pretrain` are the fields of `Config`; those of the other commands are the arguments
+of the function that does the work.
 """
 
 import dataclasses
@@ -14,11 +14,16 @@ from typing import Any
 
 from absl import flags, logging
 
-from flaxbert.config import Config
+from flaxbert.config import DEFAULTS, Config
 from flaxbert.errors import InputError, RunFailed, note
 
-# Groups of `finetune --help`, in this order.
-GROUPS = {"task": "Task and data", "model": "Model", "strategy": "Strategy", "optimizer": "Optimizer",
+# The commands whose flags are settings; settings that a command has no flag for; the groups of --help.
+CONFIGURED = ("finetune", "pretrain")
+LEFT_OUT = {"pretrain": ("task", "text_columns", "label_column", "label_type", "class_weights", "doc_stride",
+                         "max_query_length", "max_answer_length", "n_best", "null_threshold", "context",
+                         "predict_test")}
+GROUPS = {"task": "Task and data", "model": "Model", "pretrain": "Pre-training",
+          "strategy": "Strategy", "optimizer": "Optimizer",
           "batch": "Length and batch", "devices": "Devices", "run": "The run"}
 
 
@@ -37,9 +42,25 @@ def _finetune(settings: dict[str, Any]) -> None:
     print(f"run: {run}\npicture: {run}/learning_curve.png")
 
 
+def _pretrain(settings: dict[str, Any]) -> None:
+    _finetune({**settings, "task": "pretrain"})
+
+
+# Flags of `evaluate` that go with a run, or with a file of predictions alone.
+ONLY_WITH = {"run": ("checkpoint", "write"), "predictions": ("task",)}
+
+
 def _evaluate(settings: dict[str, Any]) -> None:
-    from flaxbert.predict import evaluate
-    print(json.dumps(evaluate(**settings)))
+    from flaxbert.predict import evaluate, evaluate_file
+    given = [flag for flag in ONLY_WITH if settings.get(flag)]
+    if len(given) != 1:
+        raise InputError("--run is needed, or --predictions: a run, or else a file of predictions to score")
+    for other in ONLY_WITH.keys() - given:
+        for flag in settings.keys() & {other, *ONLY_WITH[other]}:
+            raise InputError(f"--{flag}: not together with --{given[0]}")
+    if given == ["predictions"] and not settings.get("task"):
+        raise InputError("--task is needed: the task that --predictions are of")
+    print(json.dumps((evaluate if given == ["run"] else evaluate_file)(**settings)))
 
 
 def _predict(settings: dict[str, Any]) -> None:
@@ -75,15 +96,20 @@ _CHECKPOINT = ("checkpoint", "best", "best or last.")
 
 COMMANDS: dict[str, Command] = {
     "finetune": Command(_finetune, "Fine-tune a pre-trained BERT on a task."),
-    "evaluate": Command(_evaluate, "Score a run on a split or a file; prints one JSON line.", (
-        _RUN, ("split", "dev", "train, dev, dev_mismatched or test."), _CHECKPOINT,
-        ("output", "", "File for the same JSON."), ("data_dir", "", "Where the task's files are now."),
-        ("file", "", "Score this file, laid out as the task's, in place of a split."), _SKIP), ("run",)),
+    "pretrain": Command(_pretrain, "Pre-train a BERT on plain text, from scratch or from a pre-trained one."),
+    "evaluate": Command(_evaluate, "Score a run, or anybody's predictions; prints one JSON line.", (
+        _RUN, ("predictions", "", "In place of a run: a file of predictions in the official format of --task."),
+        ("task", "", "With --predictions: the task; `flaxbert tasks` lists them."),
+        ("split", "dev", "train, dev, dev_mismatched or test."), _CHECKPOINT,
+        ("output", "", "File for the same JSON."), ("data_dir", "", "Where the task's files are, or are now."),
+        ("file", "", "Score on this file, laid out as the task's, in place of a split."),
+        ("write", "", "Folder for the run's predictions of the split in the official format."), _SKIP)),
     "predict": Command(_predict, "Predict labels for a file of texts.", (
         _RUN, ("input", "-", "TSV, CSV or JSONL with texts; - is standard input."),
         ("output", "-", "JSONL, or TSV by its ending; - is standard output."), _CHECKPOINT, _SKIP), ("run",)),
     "export": Command(_export, "Write a run as a Hugging Face folder, which PyTorch loads.", (
-        _RUN, ("to", "", "The folder to write."), _CHECKPOINT), ("run", "to")),
+        _RUN, ("to", "", "The folder to write."), _CHECKPOINT,
+        ("dtype", "float32", "Of the weights: float32, float16 or bfloat16.")), ("run", "to")),
     "tasks": Command(_tasks, "List the tasks with their metrics and file layouts."),
 }
 
@@ -110,12 +136,14 @@ def _flags_of(name: str) -> tuple[flags.FlagValues, dict[str, list[tuple[str, An
     """The absl flags of a command, and (name, default, help) of each by group."""
     values = flags.FlagValues()
     grouped: dict[str, list[tuple[str, Any, str]]] = {}
-    if name == "finetune":
+    if name in CONFIGURED:
         for f in dataclasses.fields(Config):
-            choices = f.metadata["choices"]
+            if f.name in LEFT_OUT.get(name, ()):
+                continue
+            choices, default = f.metadata["choices"], DEFAULTS.get(name, {}).get(f.name, f.default)
             text = f.metadata["help"] + (f" One of: {', '.join(choices)}." if choices else "")
-            _define(f.name, f.default, f.type, text, values)
-            grouped.setdefault(GROUPS[f.metadata["group"]], []).append((f.name, f.default, text))
+            _define(f.name, default, f.type, text, values)
+            grouped.setdefault(GROUPS[f.metadata["group"]], []).append((f.name, default, text))
     for flag, default, text in COMMANDS[name].flags:
         _define(flag, default, type(default), text, values)
         grouped.setdefault("Flags", []).append((flag, default, text))
@@ -131,7 +159,7 @@ def _help(name: str, grouped: dict[str, list[tuple[str, Any, str]]]) -> str:
             shown = "" if default in ("", (), None) else f" [{default}]"
             lines += textwrap.wrap(f"--{flag}: {text}{shown}", 100, initial_indent="  ",
                                    subsequent_indent="      ")
-    if name == "finetune":
+    if name in CONFIGURED:
         lines += ["", "--flagfile=FILE reads flags from a file, one a line."]
     return "\n".join(lines)
 

@@ -43,10 +43,17 @@ RECIPES: dict[str, dict[str, Any]] = {
                decay_updated_weights=False, weight_decay=0.0, warmup=0.0, schedule="linear"),
 }
 
+# Defaults of a task that are not everybody's. A recipe and single flags override them.
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "pretrain": dict(batch_size=256, epochs=10.0, learning_rate=5e-4, warmup=0.05, beta2=0.98, epsilon=1e-6,
+                     weight_decay=0.01),
+}
+SHAPE = ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size", "max_position_embeddings")
+
 
 @dataclass(frozen=True)
 class Config:
-    """All settings of one run. `Config.make` builds it from a recipe and the settings that were given."""
+    """All settings of one run. `Config.make` builds it from task, recipe and what was given."""
 
     # --- task and data
     task: str = setting("toy_pair", "task", "Which task; `flaxbert tasks` lists them.")
@@ -82,6 +89,22 @@ class Config:
                          "float32. Parameters are always float32.", ("auto", "float32", "bfloat16"))
     remat: bool = setting(False, "model", "Recompute each layer in the backward pass: less memory, more time.")
     dropout: float | None = setting(None, "model", "Dropout rate at every site; default: the model's own.")
+
+    # --- pre-training
+    mask_rate: float = setting(0.15, "pretrain", "Share of the words that are masked.")
+    whole_word_masking: bool = setting(False, "pretrain", "Mask all pieces of a word, or none.")
+    next_sentence: bool = setting(False, "pretrain", "Ask too whether sentence B follows A.")
+    vocabulary_size: int = setting(0, "pretrain", "From scratch, with a WordPiece vocabulary of so many pieces "
+                                   "learnt from the training text; 0: --model's.")
+    cased: bool = setting(False, "pretrain", "Keep capitals and accents in a new vocabulary.")
+    num_hidden_layers: int = setting(0, "pretrain", "From scratch, with so many layers; 0: as --model.")
+    hidden_size: int = setting(0, "pretrain", "From scratch, of this width; 0: as --model.")
+    num_attention_heads: int = setting(0, "pretrain", "From scratch, with so many heads; 0: as --model, or of "
+                                       "width 64 where --hidden_size is given.")
+    intermediate_size: int = setting(0, "pretrain", "From scratch, with this inner width; 0: as --model, or "
+                                     "4 x --hidden_size.")
+    max_position_embeddings: int = setting(0, "pretrain", "From scratch, for sequences of so many tokens; 0: as "
+                                           "--model.")
 
     # --- strategy
     strategy: str = setting("full", "strategy", "What trains: full, freeze or head.")
@@ -143,7 +166,7 @@ class Config:
 
     @classmethod
     def make(cls, **given: Any) -> "Config":
-        """Defaults, then the recipe's settings, then the given ones; checks each against its field.
+        """Defaults, the task's own, then the recipe's settings, then the given ones; checks each.
 
         Raises:
           InputError: an unknown name, a value outside its choices, or one out of range.
@@ -157,7 +180,7 @@ class Config:
             one_of(recipe, tuple(RECIPES), "--recipe")
         if given.get("frozen_layers"):
             given.setdefault("strategy", "freeze")
-        settings = {**RECIPES.get(recipe, {}), **given}
+        settings = {**DEFAULTS.get(given.get("task", ""), {}), **RECIPES.get(recipe, {}), **given}
         config = cls(**{name: _typed(name, known[name].type, value) for name, value in settings.items()})
         for f in known.values():
             if f.metadata["choices"]:
@@ -229,6 +252,7 @@ _BIG = 2**31 - 1
 _RANGES = (("max_length", 0, 65536), ("max_train_examples", 0, _BIG), ("max_eval_examples", 0, _BIG),
            ("doc_stride", 1, 65536), ("max_query_length", 1, 65536), ("max_answer_length", 1, 65536),
            ("n_best", 1, 10**4), ("null_threshold", -1e9, 1e9), ("dropout", 0.0, 0.95),
+           ("mask_rate", 0.01, 0.9), ("vocabulary_size", 0, 2**20), *((name, 0, 2**16) for name in SHAPE),
            ("frozen_layers", 0, 1024), ("learning_rate", 0.0, 1e6),
            ("warmup", 0.0, _BIG), ("weight_decay", 0.0, 1.0), ("beta1", 0.0, 1.0), ("beta2", 0.0, 1.0),
            ("epsilon", 0.0, 1.0), ("clip_norm", 0.0, 1e9), ("batch_size", 1, 2**20),

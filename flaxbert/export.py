@@ -10,14 +10,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 from safetensors.numpy import save_file
 
-from flaxbert.errors import InputError
-from flaxbert.pretrained import HEADS, clean, load, to_tensors
+from flaxbert.errors import InputError, one_of
+from flaxbert.pretrained import HEADS, MASKED_ALONE, clean, load, to_tensors
 
 # What the outputs of a head without label names are called.
 _OUTPUTS = {"regression": ("score",), "choice": ("score",), "span": ("start", "end"),
             "pretraining": ("next", "random")}
+DTYPES = ("float32", "float16", "bfloat16")
 # Settings of a source's config.json that are not true of what we write.
 _STALE = ("_name_or_path", "torch_dtype", "dtype", "transformers_version", "flaxbert")
 # The settings of a run that say which data it read, with what the card calls them.
@@ -26,7 +28,8 @@ _DATA = (("hub_dataset", "hub data set"), ("data_dir", "folder"), ("train_file",
          ("max_train_examples", "training examples at most"))
 # The settings of a run that say what its inputs look like: an export keeps them.
 _INPUT = ("task", "text_columns", "label_column", "label_type", "max_length", "doc_stride", "max_query_length",
-          "max_answer_length", "n_best", "null_threshold", "context")
+          "max_answer_length", "n_best", "null_threshold", "context", "mask_rate",
+          "whole_word_masking", "next_sentence")
 _UNRECORDED = "not recorded in the run"
 
 
@@ -38,40 +41,45 @@ def head_settings(kind: str, labels: Sequence[str]) -> dict[str, Any]:
       labels: C names; () where the kind has none.
     """
     names = list(labels) or list(_OUTPUTS[kind])
+    architecture = HEADS[kind].architecture if kind != "pretraining" or labels else MASKED_ALONE
     # transformers 5 derives neither of the two from the other.
-    return {"architectures": [HEADS[kind].architecture], "model_type": "bert",
+    return {"architectures": [architecture], "model_type": "bert",
             "problem_type": HEADS[kind].problem_type, "num_labels": len(names),
             "id2label": {str(i): label for i, label in enumerate(names)},
             "label2id": {label: i for i, label in enumerate(names)}}
 
 
-def save_model_folder(folder: str | Path, settings: Mapping[str, Any], tokenizer: Any) -> None:
+def save_model_folder(folder: str | Path, settings: Mapping[str, Any], tokenizer: Any,
+                      dtype: str = "float32") -> None:
     """Writes config.json and the tokenizer, without truncation or padding: a Hugging Face folder but for weights.
 
     Args:
       folder: made if need be.
       settings: a whole config.json; a run adds `head_settings`.
       tokenizer: a fast transformers tokenizer.
+      dtype: of the weights that will be there.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     kept = {name: value for name, value in settings.items() if name not in _STALE}
-    _write_json(folder / "config.json", {**kept, "dtype": "float32"})
+    _write_json(folder / "config.json", {**kept, "dtype": dtype})
     clean(tokenizer).save_pretrained(folder)
 
 
-def export(run: str | Path, to: str | Path, checkpoint: str = "best") -> None:
+def export(run: str | Path, to: str | Path, checkpoint: str = "best", dtype: str = "float32") -> None:
     """Writes a run's model as a Hugging Face folder: weights, config.json, tokenizer, model card.
 
     Args:
       run: the run's directory.
       to: a new or empty folder, or an earlier export, which is replaced.
       checkpoint: best or last.
+      dtype: one of DTYPES; half as many bytes a number where it is not float32.
 
     Raises:
       InputError: no run, no readable checkpoint, or a folder that holds something else.
     """
     run, to = Path(run).expanduser(), Path(to).expanduser()
+    one_of(dtype, DTYPES, "--dtype")
     record = _read(run / "config.json")
     if "settings" not in record:
         raise InputError(f"--run={run}: not one of our runs (no config.json with the run's settings)")
@@ -86,7 +94,7 @@ def export(run: str | Path, to: str | Path, checkpoint: str = "best") -> None:
     if len(settings.get("id2label", ())) != outputs:
         raise InputError(f"--run={run}: its head has {outputs} outputs, but the run names "
                          f"{len(settings.get('id2label', ()))} labels")
-    save_model_folder(to, settings, model.tokenizer)
+    save_model_folder(to, settings, model.tokenizer, dtype)
     result = _read(run / "result.json")
     mark = {"version": version("flaxbert"), "run": run.name, "checkpoint": checkpoint,
             "dev": dev_scores(result, checkpoint),
@@ -95,7 +103,8 @@ def export(run: str | Path, to: str | Path, checkpoint: str = "best") -> None:
     card = model_card(run.name, record, result, checkpoint, kind)
     (to / "README.md").write_text(card, "utf-8")
     # Last and at once, so that a folder with weights is a whole one.
-    save_file(to_tensors(model.params, kind), to / "model.part", metadata={"format": "pt"})
+    tensors = {name: x.astype(jnp.dtype(dtype)) for name, x in to_tensors(model.params, kind).items()}
+    save_file(tensors, to / "model.part", metadata={"format": "pt"})
     os.replace(to / "model.part", to / "model.safetensors")
 
 
@@ -124,7 +133,7 @@ def model_card(name: str, record: Mapping[str, Any], result: Mapping[str, Any], 
     step = f", step {result['best_step']}" if checkpoint == "best" and "best_step" in result else ""
     return "\n".join([
         "---", "library_name: transformers", f"pipeline_tag: {head.pipeline}", "tags: [bert, flaxbert]", "---",
-        "", f"# BERT fine-tuned on {title}", "",
+        "", "# BERT pre-trained on text" if kind == "pretraining" else f"# BERT fine-tuned on {title}", "",
         f"Exported from the run `{name}` ({checkpoint} checkpoint{step}) by flaxbert {version('flaxbert')}.", "",
         "## Task", "",
         f"- name: {title}",

@@ -126,16 +126,17 @@ class MaskedHead(nn.Module):
 
 
 class PretrainingModel(Model):
-    """Masked words, and whether sentence B follows A (Devlin 2018, section 3.1). C is 2.
+    """Masked words, and whether sentence B follows A (Devlin 2018, section 3.1). C is 2, or 0: masked words alone.
 
     The encoder's vocabulary scores are computed where `masked` says, not for every token.
     """
 
     def setup(self):
         super().setup()
-        self.pooler = self.dense(self.config.hidden_size, self.dtype)
         self.mlm = MaskedHead(self.config, self.dtype)
-        self.nsp = self.dense(self.outputs)
+        if self.outputs:
+            self.pooler = self.dense(self.config.hidden_size, self.dtype)
+            self.nsp = self.dense(self.outputs)
 
     def __call__(self, batch: Batch, dropout: RowDropout | None = None, start: int = 0) -> dict[str, jax.Array]:
         """`mlm` [R, M, V], scores of each word at the columns masked [R, M], and `nsp` [R, E, 2]."""
@@ -144,8 +145,10 @@ class PretrainingModel(Model):
         def at(columns):
             return jnp.take_along_axis(last, columns[:, :, None], axis=1)
         words = self.bert.embeddings.word.embedding
-        return {"mlm": self.mlm(at(batch["masked"]), words),
-                "nsp": self.nsp(jnp.tanh(self.pooler(at(batch["first"]))))}
+        logits = {"mlm": self.mlm(at(batch["masked"]), words)}
+        if self.outputs:
+            logits["nsp"] = self.nsp(jnp.tanh(self.pooler(at(batch["first"]))))
+        return logits
 
 
 def cross_entropy(logits: jax.Array, batch: Batch) -> jax.Array:

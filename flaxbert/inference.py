@@ -6,6 +6,7 @@ Letters: N examples, R rows, T tokens a row, E slots a row, C outputs.
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import numpy as np
 
 from flaxbert.data import Encoded, collate, prefetch
@@ -30,17 +31,19 @@ class Inference:
       packing: as in `packing.pack`.
       per_token: the outputs are of tokens.
       needs_labels: they are computed with labels and weights in the batch.
+      batch: makes the model's batch of the collated one.
     """
 
     def __init__(self, apply: Callable, placement: Placement, packing: bool = True, per_token: bool = False,
-                 needs_labels: bool = False):
+                 needs_labels: bool = False, batch: Callable[[dict], dict] = dict):
         self._step = make_eval_step(apply, placement.axis)
         self._per_token = per_token
         # Labels differ in type, or are not there; a program is for all of them.
         self._left_out = () if needs_labels else ("labels", "weights")
+        self._batch = batch
         self._placement = placement
         self._packing = packing
-        self._programs: dict[tuple[int, ...], Any] = {}
+        self._programs: dict[tuple, Any] = {}
 
     def _shape(self, lengths: np.ndarray) -> tuple[Plan, int, int, int]:
         """A plan and R, T, E, rounded so that splits of similar size share a program."""
@@ -71,7 +74,7 @@ class Inference:
                              rows, slots)
                 arrays = collate(encoded, local, rows, row_length, slots, self._placement.local_rows(rows))
                 yield local, self._placement.put_batch(
-                    {name: x for name, x in arrays.items() if name not in self._left_out}, rows)
+                    {name: x for name, x in self._batch(arrays).items() if name not in self._left_out}, rows)
         out: np.ndarray | None = None
         pending: tuple[Plan, Any] | None = None
 
@@ -92,10 +95,10 @@ class Inference:
             progress.update()
         with bar(len(starts), what, unit="batches", hidden=hidden or len(starts) < 8) as progress:
             for part, batch in prefetch(batches()):
-                program = self._programs.get((rows, row_length, slots, encoded.sequences))
+                shapes = tuple(x.shape for x in jax.tree.leaves(batch))
+                program = self._programs.get(shapes)
                 if program is None:
-                    program = self._placement.compile_eval(self._step, params, batch)
-                    self._programs[rows, row_length, slots, encoded.sequences] = program
+                    program = self._programs[shapes] = self._placement.compile_eval(self._step, params, batch)
                 ahead = program(params, batch)
                 settle()  # the one before, only now, so that the device never idles
                 pending = part, ahead

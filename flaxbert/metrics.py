@@ -77,6 +77,8 @@ METRICS: dict[str, Callable[..., float]] = {
     "exact_match": exact_match,
 }
 
+LOWER_IS_BETTER = ("perplexity",)
+
 # From the head's output [N, C] to predictions. Multi-label: sigmoid above 0.5 is a logit above 0.
 PREDICTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "classification": lambda logits: logits.argmax(axis=-1).astype(np.int32),

@@ -42,7 +42,7 @@ class Predictor:
         def apply(params: Any, batch: Any, dropout: Any) -> Any:
             return self.family.readout(model.apply({"params": params}, batch, dropout), batch)
         self._inference = Inference(apply, placement, per_token=self.family.per_token,
-                                    needs_labels=self.family.needs_labels)
+                                    needs_labels=self.family.needs_labels, batch=self.family.eval_batch)
 
     @property
     def kind(self) -> str:
@@ -83,21 +83,22 @@ class Predictor:
 
 
 def load(path: str, checkpoint: str = "best") -> Predictor:
-    """A predictor from one of our runs, an exported folder or a fine-tuned Hugging Face model.
+    """A predictor from one of our runs, an exported folder, or a fine-tuned or masked Hugging Face model.
 
     Args:
       path: as --model.
       checkpoint: best or last, for a run.
 
     Raises:
-      InputError: nothing there, or no fine-tuned head in it.
+      InputError: nothing there, or no head in it.
     """
     source = pretrained.load(path, checkpoint)
-    if "head" not in source.params:
+    head = next((name for name in ("head", "mlm") if name in source.params), "")
+    if not head:
         raise InputError(f"{path}: has no fine-tuned head; fine-tune it first (flaxbert finetune --model={path})")
-    outputs = source.params["head"]["kernel"].shape[1]
+    outputs = np.size(source.params["head"]["bias"]) if head == "head" else 2 * ("nsp" in source.params)
     named = source.settings.get("id2label") or {i: f"LABEL_{i}" for i in range(outputs)}
-    labels = tuple(name for _, name in sorted((int(i), name) for i, name in named.items()))
+    labels = tuple(name for _, name in sorted((int(i), name) for i, name in named.items()))[:outputs]
     mark = source.settings.get("flaxbert") or {}
     if records.is_run(Path(path)):
         config = records.read_run(path)[0]
@@ -112,7 +113,7 @@ def load(path: str, checkpoint: str = "best") -> Predictor:
 
 
 def evaluate(run: str, split: str = "dev", output: str = "", checkpoint: str = "best", data_dir: str = "",
-             file: str = "", skip_bad_rows: bool = False) -> dict[str, Any]:
+             file: str = "", skip_bad_rows: bool = False, write: str = "") -> dict[str, Any]:
     """Scores a run on one of its splits, or on another file of the same task.
 
     Args:
@@ -123,6 +124,7 @@ def evaluate(run: str, split: str = "dev", output: str = "", checkpoint: str = "
       data_dir: where the task's files are now, if not where they were.
       file: score this file in place of a split.
       skip_bad_rows: count rows of it that cannot be read in place of stopping.
+      write: folder for the predictions of the split in the official format.
 
     Returns:
       {"run", "split", "checkpoint", "examples", "loss", metrics ...}.
@@ -141,10 +143,45 @@ def evaluate(run: str, split: str = "dev", output: str = "", checkpoint: str = "
     encoded = predictor.encode(examples)
     if encoded.labels is None:
         raise InputError(f"--split={split}: has no labels; `flaxbert predict` gives predictions")
-    scores = predictor.family.scores(predictor.outputs(encoded, f"scoring {file or split}"), encoded, examples,
-                                     None if split == "dev" and not file else predictor.dev)
-    result = {"run": str(run), "split": file or split, "checkpoint": checkpoint, "examples": len(examples),
-              **scores}
+    outputs = predictor.outputs(encoded, f"scoring {file or split}")
+    tuned_here = split == "dev" and not file
+    scores = predictor.family.scores(outputs, encoded, examples, None if tuned_here else predictor.dev)
+    if write:
+        predictor.family.write(Path(file).stem if file else split, outputs, encoded, examples, Path(write),
+                               scores if tuned_here else predictor.dev)
+    return _kept({"run": str(run), "split": file or split, "checkpoint": checkpoint, "examples": len(examples),
+                  **scores}, output)
+
+
+def evaluate_file(task: str, predictions: str, split: str = "dev", data_dir: str = "", file: str = "",
+                  output: str = "", skip_bad_rows: bool = False) -> dict[str, Any]:
+    """Scores anybody's predictions in the official format of a task, without a model.
+
+    Args:
+      task: its name.
+      predictions: the file; every example of the split must have its prediction there.
+      split, data_dir, file, output, skip_bad_rows: as of `evaluate`; the toy tasks need no files.
+
+    Returns:
+      {"predictions", "task", "split", "examples", metrics ...}.
+
+    Raises:
+      InputError: no such task, split or file, or predictions that do not fit it.
+    """
+    for flag, path in (("predictions", predictions), ("file", file)):
+        if path and not Path(path).is_file():
+            raise InputError(f"--{flag}={path}: no such file")
+    config = Config.make(task=task, data_dir=data_dir, dev_file=str(Path(file).absolute()) if file else "",
+                         skip_bad_rows=skip_bad_rows)
+    row, examples, report = tasks.load_split(config, "dev" if file else split)
+    _tell(report)
+    scores = families.make(row, config).score_file(Path(predictions), examples)
+    return _kept({"predictions": predictions, "task": task, "split": file or split, "examples": len(examples),
+                  **scores}, output)
+
+
+def _kept(result: dict[str, Any], output: str) -> dict[str, Any]:
+    """The same, written to a file too where one is named."""
     if output:
         Path(output).parent.mkdir(parents=True, exist_ok=True)
         records.write_json(Path(output), result)
@@ -196,11 +233,26 @@ def predict(run: str, input: str = "-", output: str = "-", checkpoint: str = "be
 
 
 def _table(answers: list[dict[str, Any]]) -> list[str]:
-    """A header and a row each: label, probability, and one column a class."""
+    """A header and a row each: label, probability, and one column a class; words see below."""
+    if answers and "words" in answers[0]:
+        return _in_columns(answers)
+
     def cells(answer: dict[str, Any]) -> dict[str, str]:
         flat = {name: value for name, value in answer.items() if name != "probabilities"}
         flat |= {f"p({name})": p for name, p in answer.get("probabilities", {}).items()}
-        return {name: f"{v:.6f}" if isinstance(v, float) else "|".join(v) if isinstance(v, list) else str(v)
-                for name, v in flat.items()}
+        return {name: _cell(value) for name, value in flat.items()}
     rows = [cells(answer) for answer in answers]
     return ["\t".join(rows[0]), *("\t".join(row.values()) for row in rows)] if rows else []
+
+
+def _in_columns(answers: list[dict[str, Any]]) -> list[str]:
+    """Word, label and probability a row without a header, a blank line after each input: as token tasks' files."""
+    return [line for answer in answers
+            for line in (*("\t".join(map(_cell, word.values())) for word in answer["words"]), "")]
+
+
+def _cell(value: Any) -> str:
+    """Numbers with six decimals, lists with `|` between; texts without tabs and line breaks; nothing for None."""
+    if isinstance(value, float):
+        return f"{value:.6f}"
+    return "|".join(value) if isinstance(value, list) else " ".join(str("" if value is None else value).split())

@@ -3,20 +3,32 @@
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jax
 import optax
 
-from flaxbert import families, heads, optimizers, packing, parallel, pretrained, strategies, tasks, trees
-from flaxbert.config import Config
+from flaxbert import (
+    families,
+    heads,
+    optimizers,
+    packing,
+    parallel,
+    pretrained,
+    strategies,
+    tasks,
+    trees,
+    vocabulary,
+)
+from flaxbert.config import SHAPE, Config
 from flaxbert.data import Encoded, collate
 from flaxbert.errors import InputError, note
 from flaxbert.families import Family
 from flaxbert.inference import Inference
 from flaxbert.packing import Epochs
 from flaxbert.steps import TrainState, make_train_step
-from flaxbert.tasks.base import Split, Task
+from flaxbert.tasks.base import Documents, Split, Task
 
 
 @dataclass(frozen=True)
@@ -63,7 +75,8 @@ class Ready:
         """Forward passes over this run's splits."""
         def apply(params: Any, batch: Any, dropout: Any) -> Any:
             return self.family.readout(self.apply(params, batch, dropout), batch)
-        return Inference(apply, placement, self.config.packing, self.family.per_token, self.family.needs_labels)
+        return Inference(apply, placement, self.config.packing, self.family.per_token, self.family.needs_labels,
+                         self.family.eval_batch)
 
     def train_step(self, axis: str | None = None) -> Callable:
         """The step of this run, to be placed."""
@@ -81,6 +94,29 @@ class Ready:
             rows = packing.smallest(self.row_counts, plan.rows)
             arrays = collate(train, plan, rows, self.row_length, self.slots, placement.local_rows(rows))
             yield plan, rows, placement.put_batch(self.family.train_batch(arrays, step), rows)
+
+
+def _source(config: Config, train: Split) -> pretrained.Pretrained:
+    """The model to start from; a new one for pre-training from scratch, with its vocabulary where asked for."""
+    source = pretrained.load(config.model)
+    shape = {name: getattr(config, name) for name in SHAPE if getattr(config, name)}
+    if not shape and not config.vocabulary_size:
+        return source
+    if not isinstance(train, Documents):
+        name = next(iter([*shape, "vocabulary_size"]))
+        raise InputError(f"--{name}: only for `flaxbert pretrain`; a model to fine-tune has its shape")
+    tokenizer = source.tokenizer
+    if config.vocabulary_size:
+        kept = Path(config.output_dir).expanduser() / "model"
+        if config.resume and (kept / "tokenizer.json").is_file():  # not learnt again
+            largest = dataclasses.replace(source.config, vocab_size=config.vocabulary_size)
+            tokenizer = pretrained.load_tokenizer(kept, largest)
+        else:
+            note(f"learning a vocabulary of {config.vocabulary_size} pieces")
+            texts = [paragraph for document in train.paragraphs for paragraph in document]
+            pieces = vocabulary.learn(texts, config.vocabulary_size, config.cased)
+            tokenizer = vocabulary.tokenizer(pieces, config.cased)
+    return pretrained.from_scratch(source, shape, tokenizer)
 
 
 def build_model(config: Config, task: Task, shape: Any, frozen_layers: int) -> heads.Model:
@@ -107,7 +143,7 @@ def prepare(config: Config, shards: int) -> Ready:
     task, splits, report = tasks.load(config)
     for line in report.lines:
         note(line)
-    source = pretrained.load(config.model)
+    source = _source(config, splits["train"])
     if config.max_length > source.config.max_position_embeddings:
         raise InputError(f"--max_length={config.max_length}: {config.model} has positions for "
                          f"{source.config.max_position_embeddings} tokens")
@@ -119,9 +155,12 @@ def prepare(config: Config, shards: int) -> Ready:
     family = families.make(task, config)
     encoded = {split: family.encode(source.tokenizer, examples, f"tokenising {split}")
                for split, examples in splits.items()}
+    family.fit(encoded["train"])
     lengths = encoded["train"].lengths
     longest = int(lengths.max())
-    row_length = packing.choose_row_length(lengths, longest, config.batch_size, config.max_length) \
+    # Room for up to four sequences of an example; attention's cost grows with the square of T.
+    most = config.max_length * min(encoded["train"].sequences, 4)
+    row_length = packing.choose_row_length(lengths, longest, config.batch_size, most) \
         if config.packing else longest
     epochs = Epochs(lengths, config.batch_size, row_length, config.seed, config.packing)
     total = config.max_steps or max(1, round(config.epochs * epochs.steps_per_epoch))

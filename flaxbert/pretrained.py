@@ -84,6 +84,7 @@ HEADS: dict[str, Head] = {
                  "question-answering"),
     "pretraining": Head("BertForPreTraining", _PRETRAINING, None, "AutoModelForMaskedLM", "fill-mask"),
 }
+MASKED_ALONE = "BertForMaskedLM"  # the class of "pretraining" without a next sentence
 # Other spellings of a name, put into the one above: no prefix (BertModel); TensorFlow's LayerNorm.
 _SPELLINGS = ((r"^(?=embeddings\.|encoder\.|pooler\.)", "bert."), (r"LayerNorm\.gamma$", "LayerNorm.weight"),
               (r"LayerNorm\.beta$", "LayerNorm.bias"))
@@ -134,7 +135,7 @@ class Pretrained:
 def kind_of(settings: Mapping[str, Any]) -> str:
     """The kind of task that a config.json speaks of: a key of HEADS; "" where it names another class, or none."""
     architecture = next(iter(settings.get("architectures") or ()), "")
-    if architecture == "BertForMaskedLM":
+    if architecture == MASKED_ALONE:
         return "pretraining"
     kinds = [kind for kind, head in HEADS.items() if head.architecture == architecture]
     if len(kinds) < 2:
@@ -170,6 +171,33 @@ def load(name: str, checkpoint: str = "best") -> Pretrained:
     else:
         params = from_tensors(_read_tensors(folder, name), config, folder, kind_of(settings))
     return Pretrained(name, config, settings, params, load_tokenizer(folder, config))
+
+
+def from_scratch(source: Pretrained, shape: Mapping[str, int], tokenizer: Any) -> Pretrained:
+    """A model without weights: `source` in another shape, for another vocabulary.
+
+    Args:
+      source: gives what `shape` leaves open.
+      shape: fields of `BertConfig`; with a new hidden_size, heads are of width 64 and the inner width is 4 times
+        as large unless they are here too.
+      tokenizer: gives vocab_size; that of `source` keeps it.
+
+    Raises:
+      InputError: a width that is no multiple of the number of heads.
+    """
+    derived = {}
+    if "hidden_size" in shape:
+        derived = {"num_attention_heads": max(1, shape["hidden_size"] // 64),
+                   "intermediate_size": 4 * shape["hidden_size"]}
+    if tokenizer is not source.tokenizer:
+        derived |= {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
+    settings = {**source.settings, **derived, **shape}
+    try:
+        config = BertConfig.from_dict(settings)
+    except InputError as error:
+        raise InputError(f"--hidden_size, --num_attention_heads: {error}") from error
+    tokenizer.model_max_length = config.max_position_embeddings
+    return Pretrained(source.source, config, settings, {}, tokenizer)
 
 
 def initialise(model: heads.Model, pretrained: Pretrained, seed: int, random_init: bool = False,

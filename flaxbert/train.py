@@ -18,6 +18,7 @@ from flaxbert.data import prefetch
 from flaxbert.errors import InputError, RunFailed, note
 from flaxbert.export import head_settings, save_model_folder
 from flaxbert.inference import Inference
+from flaxbert.metrics import LOWER_IS_BETTER
 from flaxbert.prepare import Ready, parameters_trained, prepare
 from flaxbert.progress import bar
 from flaxbert.steps import TrainState
@@ -249,8 +250,7 @@ class Loop:
         scores = self._score(state, step, [split for split in self.ready.encoded if split.startswith("dev")])
         if not math.isfinite(scores["dev"]["loss"]):
             raise FloatingPointError(f"the dev loss is {scores['dev']['loss']} after step {step}")
-        main = self.ready.task.main_metric
-        return best is None or scores["dev"][main] > _number(best[main])
+        return best is None or self._merit(scores["dev"]) > self._merit(best)
 
     def _score(self, state: TrainState, step: int, splits: list[str]) -> dict[str, dict[str, float]]:
         """Scores of the labelled ones of these splits after `step`; read from the log where they are there."""
@@ -270,8 +270,15 @@ class Loop:
         return [row for row in self.metrics.rows if row["split"] == "dev"]
 
     def _best_row(self) -> dict[str, Any] | None:
-        """The first dev row with the highest main metric; None before the first evaluation."""
-        return max(self._dev_rows(), key=lambda row: _number(row[self.ready.task.main_metric]), default=None)
+        """The first dev row with the best main metric; None before the first evaluation."""
+        return max(self._dev_rows(), key=self._merit, default=None)
+
+    def _merit(self, scores: dict[str, Any]) -> float:
+        """The main metric, made so that more is better; null in the log is one that was not finite: the worst."""
+        name = self.ready.task.main_metric
+        if scores[name] is None:
+            return -math.inf
+        return -scores[name] if name in LOWER_IS_BETTER else scores[name]
 
     def _patience_over(self) -> bool:
         best = self._best_row()
@@ -333,11 +340,6 @@ def _scores_in(row: dict[str, Any]) -> dict[str, float]:
     """The scores in a row of an evaluation."""
     return {name: value for name, value in row.items()
             if name not in ("step", "epoch", "split", "seed", "learning_rate")}
-
-
-def _number(value: float | None) -> float:
-    """A score that was not finite is null in the log, and worse than any."""
-    return -math.inf if value is None else value
 
 
 class _Stopwatch:

@@ -7,7 +7,6 @@ Letters: N examples, T tokens a sequence.
 
 import atexit
 import csv
-import os
 import random
 import shutil
 import tempfile
@@ -19,6 +18,7 @@ import jax
 import numpy as np
 from safetensors.numpy import save_file
 
+from experiments.outside import outside
 from flaxbert import heads, pretrained, trees
 from flaxbert.bert import BertConfig
 from flaxbert.export import head_settings, save_model_folder
@@ -36,13 +36,6 @@ FOLDERS = {"mrpc": "data/glue/MRPC", "toy_pair": ""}
 DATA = ("full_length", *FOLDERS)
 
 _WORDS = ("the", "of", "and", "to", "a", "in", "that", "it", "is", "was", "for", "on", "are", "with", "as", "he")
-
-
-def outside(name: str = "") -> Path | None:
-    """The path `name` under FLAXBERT_DATA; None where that is not set or lacks it."""
-    folder = os.environ.get("FLAXBERT_DATA")
-    path = Path(folder or ".", name).absolute()
-    return path if folder and path.exists() else None
 
 
 def available(name: str) -> bool:

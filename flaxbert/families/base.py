@@ -37,8 +37,15 @@ class Family:
         """Token sequences of a split; `what` names the progress bar."""
         raise NotImplementedError
 
+    def fit(self, train: Encoded) -> None:
+        """Takes what it needs to know of the training split, before the first step: nothing, as a rule."""
+
     def train_batch(self, arrays: dict[str, Any], step: int) -> dict[str, Any]:
         """The batch that step number `step` (from 0) trains on, from the collated one: the same, as a rule."""
+        return arrays
+
+    def eval_batch(self, arrays: dict[str, Any]) -> dict[str, Any]:
+        """The batch that is evaluated, likewise."""
         return arrays
 
     def readout(self, outputs: Any, batch: Mapping[str, Any]) -> Any:

@@ -15,6 +15,7 @@ from flaxbert.errors import InputError
 from flaxbert.families.base import Family
 from flaxbert.tasks import submission
 from flaxbert.tasks.base import Examples
+from flaxbert.tasks.submission import read_submission
 
 
 class SequenceFamily(Family):
@@ -37,6 +38,12 @@ class SequenceFamily(Family):
     def write(self, split: str, outputs: np.ndarray, encoded: Encoded, examples: Examples, folder: Path,
               dev: Mapping[str, float] | None = None) -> None:
         submission(self.task, split, metrics.predictions(self.task.kind, outputs), examples.ids, folder)
+
+    def score_file(self, path: Path, examples: Examples) -> dict[str, float]:
+        """Of `index<TAB>prediction` rows."""
+        predicted = read_submission(self.task, path, examples.ids)
+        return {name: metrics.METRICS[name](predicted, examples.labels, classes=self.task.outputs)
+                for name in self.task.metrics}
 
     def inputs(self, values: Sequence[Any]) -> Examples:
         """From texts, or from pairs (A, B); not a mixture."""

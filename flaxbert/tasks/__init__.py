@@ -11,22 +11,39 @@ from typing import Any
 
 from flaxbert.config import Config
 from flaxbert.errors import InputError, one_of
-from flaxbert.tasks import custom, files, glue, sick, toy
+from flaxbert.tasks import (
+    choices,
+    conll,
+    corpus,
+    custom,
+    files,
+    glue,
+    sick,
+    squad,
+    toy,
+    toy_choices,
+    toy_spans,
+    toy_tokens,
+)
 from flaxbert.tasks.base import KINDS, Examples, Hub, Layout, Split, Task
+from flaxbert.tasks.files import matching
 from flaxbert.tasks.hub import read_hub
 from flaxbert.tasks.labels import with_labels
 from flaxbert.tasks.rows import Report
 from flaxbert.tasks.submission import submission
 
 __all__ = ["KINDS", "READERS", "TASKS", "Examples", "Hub", "Layout", "Report", "Split", "Task", "describe", "get",
-           "load", "of_kind", "read_file", "read_inputs", "resolve", "settled", "submission"]
+           "load", "load_split", "of_kind", "read_file", "read_inputs", "resolve", "settled", "submission"]
 
-TASKS: dict[str, Task] = {task.name: task for task in (*toy.TASKS, *glue.TASKS, *sick.TASKS, *custom.TASKS)}
+TASKS: dict[str, Task] = {task.name: task for family in (
+    toy, toy_spans, toy_choices, toy_tokens, glue, sick, squad, choices, conll, custom, corpus)
+    for task in family.TASKS}
 
 # Kind of a task -> the module that reads its files. Each has the functions of `files`: `read_records` and
 # `from_hub` give one split's records, with the names `labels` and `bad`; `to_examples` makes examples of them;
 # `read_inputs` reads what is to be predicted for.
-READERS: dict[str, ModuleType] = {"classification": files, "regression": files, "multi_label": files}
+READERS: dict[str, ModuleType] = {"classification": files, "regression": files, "multi_label": files, "span": squad,
+                                 "choice": choices, "token": conll, "pretraining": corpus}
 
 UNNAMED = ("regression", "span", "choice")  # kinds without label names
 NEEDED = ("train", "dev")  # splits without which there is no run
@@ -52,6 +69,8 @@ def resolve(config: Config, labels: tuple[str, ...] = ()) -> Task:
     if task is custom.TASK:
         task = custom.resolve(config)
         return dataclasses.replace(task, labels=tuple(labels)) if labels and task.kind not in UNNAMED else task
+    if task is corpus.TASK:
+        task = corpus.resolve(config)
     if labels and not task.labels and task.kind not in UNNAMED:
         task = dataclasses.replace(task, labels=tuple(labels))
     for name in ("text_columns", "label_column"):
@@ -65,23 +84,23 @@ def settled(config: Config) -> Config:
     return config if config.max_length else dataclasses.replace(config, max_length=get(config.task).max_length)
 
 
-def _named_files(task: Task, config: Config) -> dict[str, Path]:
-    """Split -> file, for the splits that flags say are in local files."""
+def _named_files(task: Task, config: Config, needed: tuple[str, ...] = NEEDED) -> dict[str, Path]:
+    """Split -> file, for the splits that flags say are in local files; `needed` ones must be there."""
     folder = Path(config.data_dir)
     if config.data_dir and not folder.is_dir():
         raise InputError(f"--data_dir={config.data_dir}: no such folder")
     given = {split: folder / getattr(config, flag) for split, flag in FILE_FLAGS.items() if getattr(config, flag)}
     for split, path in given.items():
-        if not path.is_file():
+        if not path.exists():
             raise InputError(f"--{FILE_FLAGS[split]}={getattr(config, FILE_FLAGS[split])}: no file {path}")
     if not config.data_dir:
         return given
     files = {**{split: folder / name for split, name in task.files.items()}, **given}
-    missing = [path.name for split, path in files.items() if split in NEEDED and not path.is_file()]
+    missing = [path.name for split, path in files.items() if split in needed and not matching(path)]
     if missing:
         raise InputError(f"--data_dir={config.data_dir}: no {', '.join(missing)} there ({task.name} reads "
                          f"{', '.join(task.files.values())}; --train_file and --dev_file give other names)")
-    return {split: path for split, path in files.items() if path.is_file()}
+    return {split: path for split, path in files.items() if matching(path)}
 
 
 def of_kind(kind: str, labels: tuple[str, ...]) -> Task:
@@ -108,6 +127,10 @@ def _read_all(task: Task, config: Config) -> dict[str, Any]:
     found: dict[str, Any] = {split: reader.read_records(task, path, config.skip_bad_rows, split in NEEDED)
                              for split, path in _named_files(task, config).items()}
     lacking = [split for split in NEEDED if split not in found]
+    if task.kind == "pretraining" and "dev" in lacking and not config.hub_dataset:
+        lacking.remove("dev")
+        if not lacking:
+            found["train"], found["dev"] = corpus.hold_out(found["train"])
     if not lacking:
         return found
     if config.hub_dataset and not task.hub:
@@ -166,6 +189,28 @@ def load(config: Config) -> tuple[Task, dict[str, Split], Report]:
     return task, splits, report
 
 
+def load_split(config: Config, split: str) -> tuple[Task, Split, Report]:
+    """One split with labels. Where it is a file and no label names are to be found out, nothing else is read.
+
+    Args:
+      config: as for `load`.
+      split: train, dev, dev_mismatched, test, ...
+
+    Raises:
+      InputError: as `load`; or there is no such split, or it has no labels.
+    """
+    task = resolve(config)
+    path = _named_files(task, config, (split,)).get(split)
+    if path and (task.labels or task.kind in UNNAMED):
+        return task, *read_file(task, path, config.skip_bad_rows, labels_required=True)
+    task, splits, report = load(config)
+    if split not in splits:
+        raise InputError(f"--split={split}: {task.name} has no such split here; valid: {', '.join(splits)}")
+    if splits[split].labels is None:
+        raise InputError(f"--split={split}: has no labels")
+    return task, splits[split], report
+
+
 def _columns(rows: list[tuple[str, ...]]) -> list[str]:
     """Left-aligned text columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -181,14 +226,18 @@ def describe() -> str:
     for task in TASKS.values():
         if task.generate:
             continue
+        if task is corpus.TASK:
+            lines += [f"  {task.name}: {corpus.FILES}"]
+            continue
         if not task.files:
             lines += [f"  {task.name}: --train_file --dev_file [--test_file] --text_columns=A[,B] --label_column",
                       "    TSV, CSV or JSONL, by the file's ending; --label_type=" + " | ".join(custom.METRICS),
                       "    several labels of one row: a JSON list, or text with | between",
                       *(f"    metrics of {kind}: {', '.join(names)}" for kind, names in custom.METRICS.items())]
             continue
-        hub = " ".join(part for part in (task.hub.path, task.hub.config) if part)
         lines += [f"  {task.name}: {', '.join(task.files.values())}",
-                  *(f"    {layout}" for layout in task.layouts), f"    hub: {hub}"]
+                  *(f"    {layout}" for layout in task.layouts)]
+        if task.hub and task.hub.path:
+            lines.append("    hub: " + " ".join(part for part in (task.hub.path, task.hub.config) if part))
     generated = ", ".join(task.name for task in TASKS.values() if task.generate)
     return "\n".join([*lines, f"Made on the spot, no files needed: {generated}."])

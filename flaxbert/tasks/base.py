@@ -10,8 +10,8 @@ from typing import Self
 import numpy as np
 
 # What a task's labels are: a class, a number or several classes of a text or pair; an answer within a context;
-# a class of each word; the right one of several choices.
-KINDS = ("classification", "regression", "multi_label", "span", "token", "choice")
+# a class of each word; the right one of several choices; the words themselves, where they are masked.
+KINDS = ("classification", "regression", "multi_label", "span", "token", "choice", "pretraining")
 
 
 class Split:
@@ -67,6 +67,11 @@ class SpanExamples(Split):
     answers: list[list[tuple[str, int]]] | None
     ids: list[str]
 
+    @property
+    def labels(self) -> list[list[tuple[str, int]]] | None:
+        """The answers, by the name that other examples have for what is to be found."""
+        return self.answers
+
 
 @dataclass(frozen=True)
 class TokenExamples(Split):
@@ -103,6 +108,20 @@ class ChoiceExamples(Split):
     choices: list[list[str]]
     labels: np.ndarray | None
     ids: list[str]
+
+
+@dataclass(frozen=True)
+class Documents(Split):
+    """Running text.
+
+    Attributes:
+      paragraphs: N documents, each as its paragraphs.
+      ids: N strings.
+    """
+
+    paragraphs: list[list[str]]
+    ids: list[str]
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -173,6 +192,7 @@ class Task:
       bounds: lowest and highest score of a regression task, or None.
       generate: makes a split (train, dev, test) without any file.
       max_length: of its sequences in tokens, where --max_length does not say.
+      unanswerable: spans: some questions have no answer, and "" says so.
     """
 
     name: str
@@ -190,6 +210,7 @@ class Task:
     bounds: tuple[float, float] | None = None
     generate: Callable[[str], Split] | None = None
     max_length: int = 128
+    unanswerable: bool = False
 
     @property
     def main_metric(self) -> str:

@@ -51,6 +51,15 @@ class Records:
             self.ids.append(str(row_id))
 
 
+def matching(path: str | Path) -> list[Path]:
+    """The files that are there of those that a path with `*` in it may mean, sorted; or the one that it names."""
+    path = Path(path)
+    if "*" not in str(path):
+        return [path] if path.exists() else []
+    folder = next(folder for folder in path.parents if "*" not in str(folder))
+    return sorted(folder.glob(str(path.relative_to(folder))))
+
+
 def _fits(layout: Layout, cells: list[str] | dict[str, object]) -> bool:
     """Whether the first row of a file belongs to this layout."""
     if layout.widths:
@@ -88,7 +97,7 @@ def _cell(cells: list[str] | dict[str, object], column: str | int) -> object:
 
 
 def read_records(task: Task, path: str | Path, skip_bad_rows: bool = False, labels_required: bool = False,
-                 layouts: tuple[Layout, ...] = ()) -> Records:
+                 layouts: tuple[Layout, ...] = (), make: type[Records] = Records) -> Records:
     """The cells of one file.
 
     Args:
@@ -97,6 +106,7 @@ def read_records(task: Task, path: str | Path, skip_bad_rows: bool = False, labe
       skip_bad_rows: count rows that cannot be read in place of stopping.
       labels_required: a file without a label column is an error.
       layouts: in place of the task's own.
+      make: the class of the records, which decides what a cell may hold.
 
     Raises:
       InputError: names file, line and what would be right.
@@ -122,7 +132,7 @@ def read_records(task: Task, path: str | Path, skip_bad_rows: bool = False, labe
     label = layout.label if layout.widths or layout.label in cells else None
     if label is None and labels_required:
         raise InputError(f"{name}, {place}: missing column {layout.label}; found: {', '.join(map(str, cells))}")
-    records = Records(bad, labelled=label is not None)
+    records = make(bad, labelled=label is not None)
     for number, (place, row) in enumerate(rows):
         try:
             if layout.widths and len(row) not in layout.widths:
@@ -195,12 +205,12 @@ def read_inputs(task: Task, path: str | Path, skip_bad_rows: bool = False) -> tu
     return to_examples(task, records, labels_required=False)
 
 
-def from_hub(task: Task, split: Any, where: str, skip_bad_rows: bool) -> Records:
+def from_hub(task: Task, split: Any, where: str, skip_bad_rows: bool, make: type[Records] = Records) -> Records:
     """Records of a split of a hub dataset (`datasets.Dataset`); rows are counted from 0."""
     hub = task.hub
     labels = (_hub_labels(task, list(split[hub.label]), split.features[hub.label])
               if hub.label in split.column_names else None)
-    records = Records(BadRows(where, skip_bad_rows), labelled=labels is not None)
+    records = make(BadRows(where, skip_bad_rows), labelled=labels is not None)
     texts = list(zip(*(list(split[column]) for column in hub.texts), strict=True))
     ids = list(split[hub.ids]) if hub.ids in split.column_names else range(len(texts))
     for number, (row, label, row_id) in enumerate(zip(texts, labels or [None] * len(texts), ids, strict=True)):

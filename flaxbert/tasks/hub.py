@@ -80,7 +80,7 @@ def read_hub(task: Task, convert: Callable[[Task, Any, str, bool], Any], overrid
         if theirs not in dataset:
             continue
         split, where = dataset[theirs], f"{name}, split {theirs}"
-        needed = [*hub.texts, *([hub.label] if ours in ("train", "dev") else [])]
+        needed = [*hub.texts, *([hub.label] if hub.label and ours in ("train", "dev") else [])]
         absent = [column for column in needed if column not in split.column_names]
         if absent:
             raise InputError(f"{where}: missing column {', '.join(absent)}; "

@@ -67,7 +67,7 @@ def _several(value: object, numbers: dict[str, int]) -> np.ndarray:
     return row
 
 
-PARSERS = {"classification": _class, "regression": _score, "multi_label": _several}
+PARSERS = {"classification": _class, "regression": _score, "multi_label": _several, "token": _class}
 TYPES = {"classification": np.int32, "regression": np.float32, "multi_label": np.float32}
 
 

@@ -18,6 +18,10 @@ class BadRow(ValueError):
     """One row cannot be used; the text says why and what would be right."""
 
 
+class KnownBadRow(BadRow):
+    """One row cannot be used, and files of its kind are known for such rows: it never stops a run."""
+
+
 @dataclass(frozen=True)
 class Report:
     """What reading met.
@@ -35,14 +39,17 @@ class Report:
 
 
 class BadRows:
-    """The bad rows of one file: the first one stops the run, or, with `skip`, all are counted."""
+    """The bad rows of one file: the first one stops the run, or, with `skip`, all are counted.
+
+    Those that such files are known for (`KnownBadRow`) are counted either way.
+    """
 
     def __init__(self, name: str, skip: bool):
         self.name, self.skip, self.messages, self.count = name, skip, [], 0
 
     def add(self, place: str, problem: object) -> None:
         """Counts one row; raises `InputError` naming file and place unless rows are to be skipped."""
-        if not self.skip:
+        if not (self.skip or isinstance(problem, KnownBadRow)):
             raise InputError(f"{self.name}, {place}: {problem} (--skip_bad_rows leaves such rows out)")
         self.count += 1
         if len(self.messages) < SHOWN:
@@ -61,7 +68,7 @@ class BadRows:
 Row = tuple[str, list[str] | dict[str, object]]  # its place ("line 7"), its cells
 
 
-def _lines(file: BinaryIO, bad: BadRows) -> Iterator[tuple[int, str]]:
+def text_lines(file: BinaryIO, bad: BadRows) -> Iterator[tuple[int, str]]:
     """Line numbers and lines, decoded one by one so that an encoding error has a line number.
 
     Lines end at \\n only: texts hold form feeds and Unicode line separators. Empty lines at the end are dropped.
@@ -83,7 +90,7 @@ def _lines(file: BinaryIO, bad: BadRows) -> Iterator[tuple[int, str]]:
 
 def _tsv(file: BinaryIO, bad: BadRows) -> Iterator[Row]:
     """Tab-separated cells; a quotation mark is a character like any other."""
-    for number, line in _lines(file, bad):
+    for number, line in text_lines(file, bad):
         yield f"line {number}", line.split("\t")
 
 
@@ -93,7 +100,7 @@ def _csv(file: BinaryIO, bad: BadRows) -> Iterator[Row]:
 
     def feed() -> Iterator[str]:
         nonlocal last
-        for last, line in _lines(file, bad):  # noqa: B007 (read below: the line the parser has come to)
+        for last, line in text_lines(file, bad):  # noqa: B007 (read below: the line the parser has come to)
             yield line + "\n"
 
     parser = csv.reader(feed(), strict=True)
@@ -111,7 +118,7 @@ def _csv(file: BinaryIO, bad: BadRows) -> Iterator[Row]:
 
 def _jsonl(file: BinaryIO, bad: BadRows) -> Iterator[Row]:
     """One JSON object a line; for inputs of `predict` also a string, or a list of two strings."""
-    for number, line in _lines(file, bad):
+    for number, line in text_lines(file, bad):
         try:
             value = json.loads(line)
         except json.JSONDecodeError as error:
@@ -124,10 +131,27 @@ def _jsonl(file: BinaryIO, bad: BadRows) -> Iterator[Row]:
             bad.add(f"line {number}", f"not a JSON object: {line[:40]}")
 
 
+def read_lines(path: str | Path, bad: BadRows) -> Iterator[tuple[int, str]]:
+    """Line numbers and lines of a file of text; empty lines at the end are dropped.
+
+    Args:
+      path: UTF-8, with or without a byte-order mark.
+      bad: is told of the lines that cannot be read.
+
+    Raises:
+      InputError: the file cannot be opened.
+    """
+    try:
+        with open(path, "rb") as file:
+            yield from text_lines(file, bad)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+
+
 FORMATS = {".tsv": _tsv, ".txt": _tsv, ".csv": _csv, ".jsonl": _jsonl, ".json": _jsonl}
 
 
-def _is_json(line: bytes) -> bool:
+def is_json(line: bytes) -> bool:
     """Whether a line is a JSON object, list or string; a text too may begin with a bracket."""
     try:
         return isinstance(json.loads(line), dict | list | str)
@@ -148,7 +172,7 @@ def read_rows(path: str | Path, bad: BadRows) -> Iterator[Row]:
     """
     if str(path) == "-":
         content = sys.stdin.buffer.read()
-        reader = _jsonl if _is_json(content.strip().partition(b"\n")[0]) else _tsv
+        reader = _jsonl if is_json(content.strip().partition(b"\n")[0]) else _tsv
         yield from reader(io.BytesIO(content), bad)
         return
     ending = Path(path).suffix.lower()

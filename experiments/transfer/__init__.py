@@ -1,0 +1,1 @@
+"""What does pre-training buy?"""

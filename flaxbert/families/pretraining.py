@@ -1,0 +1,236 @@
+"""Pre-training: telling masked words, and whether sentence B follows A (Devlin 2018, section 3.1).
+
+Letters: N sequences, R rows, T tokens a row, E slots a row, M masked tokens a row, V vocabulary.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flaxbert import heads, masking
+from flaxbert.data import Encoded, token_ids
+from flaxbert.errors import InputError, note
+from flaxbert.families.base import Family
+from flaxbert.masking import Vocabulary
+from flaxbert.tasks.base import Documents, Examples
+
+NEXT, RANDOM = 0, 1  # numbers of the labels of the next sentence
+ENDS = (".", "!", "?")  # tokens after which a sentence may end
+
+
+class PretrainingFamily(Family):
+    """Sequences of running text, masked anew at each training step.
+
+    An encoded split holds each sequence as an evaluation sees it, masked once and for all, and as labels the
+    words themselves; at its [CLS] the label of the next sentence. The model says four numbers of a masked
+    token: cross entropy, whether the best word is right, the best word, and its probability; of a [CLS] the
+    same about the next sentence.
+    """
+
+    per_token = True
+    needs_labels = True
+    counts: np.ndarray | None = None  # [V] of each ordinary token in the training text
+
+    def encode(self, tokenizer: Any, examples: Documents | Examples, what: str = "tokenising") -> Encoded:
+        """Documents as sequences; or texts with [MASK] in them, one sequence each, as they are."""
+        self.vocabulary = Vocabulary.of(tokenizer, f"--model={self.config.model}")
+        self.tokenizer = tokenizer
+        if isinstance(examples, Examples):
+            return self._given(examples, what)
+        cls, sep = tokenizer.cls_token_id, tokenizer.sep_token_id
+        rows, second, following = [], [], []
+        for first, then, label in self._sequences(examples, what):
+            pair = [then, [sep]] if self.task.labels else []
+            rows.append(np.concatenate([[cls], first, [sep], *pair]).astype(np.int32))
+            second.append(len(first) + 2)
+            following.append(label)
+        offsets = np.cumsum([0, *map(len, rows)])
+        labels, seen = np.concatenate(rows), np.concatenate(rows)
+        weights = np.zeros(len(labels), np.float32)
+        for begin in range(0, len(rows), 1024):
+            count = min(1024, len(rows) - begin)
+            here = slice(offsets[begin], offsets[begin + count])
+            present = np.arange(self.config.max_length) < np.diff(offsets[begin:begin + count + 1])[:, None]
+            tokens = np.full(present.shape, tokenizer.pad_token_id, np.int32)
+            tokens[present] = labels[here]
+            random = masking.generator(self.config.seed, masking.HELD_OUT, row=begin)
+            masked, chosen = self._masked(tokens, random.random((count, 3, self.config.max_length)))
+            seen[here], weights[here] = masked[present], chosen[present]
+        labels[offsets[:-1]] = following
+        return Encoded(seen, offsets, np.array(second), labels, weights, labelled="token")
+
+    def _masked(self, tokens: np.ndarray, random: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return masking.mask(tokens, self.vocabulary, self.config.mask_rate, self.config.whole_word_masking, random)
+
+    def _given(self, examples: Examples, what: str) -> Encoded:
+        """Texts whose [MASK]s are to be told."""
+        cls, sep, longest = self.tokenizer.cls_token_id, self.tokenizer.sep_token_id, self.config.max_length
+        rows = [np.array([cls, *ids[:longest - 2], sep], np.int32)
+                for ids in token_ids(self.tokenizer, examples.first, what)]
+        for number, row in enumerate(rows):
+            if self.vocabulary.mask not in row:
+                raise InputError(f"text {number}: no {self.tokenizer.mask_token}, which stands for a word to be "
+                                 f"told, in its first {longest} tokens")
+        tokens, lengths = np.concatenate(rows), [len(row) for row in rows]
+        return Encoded(tokens, np.cumsum([0, *lengths]), np.array(lengths), None,
+                       (tokens == self.vocabulary.mask).astype(np.float32), labelled="token")
+
+    def _sequences(self, examples: Documents, what: str) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
+        """Sentence A, sentence B and whether it follows, of all sequences in their order; without B the whole.
+
+        Consecutive paragraphs of a document fill a sequence, which ends between two words. With a next sentence
+        it is cut in two where a sentence or paragraph ends. For half of them B is replaced by as much of another
+        document, and the document goes on after A: no token is lost.
+        """
+        ids = iter(token_ids(self.tokenizer, [p for document in examples.paragraphs for p in document], what))
+        documents, edges = [], []
+        for paragraphs in examples.paragraphs:
+            parts = [next(ids) for _ in paragraphs]
+            documents.append(np.concatenate(parts))
+            edges.append(np.cumsum([len(part) for part in parts])[:-1])
+        kept = [number for number, document in enumerate(documents) if len(document)]
+        documents, edges = [documents[n] for n in kept], [edges[n] for n in kept]
+        pair = bool(self.task.labels)
+        if not documents:
+            raise InputError(f"{what}: no text with any word in it")
+        if pair and len(documents) < 2:
+            raise InputError(f"{what}: one document; --next_sentence needs two, with a blank line between them")
+        if pair:
+            yield from self._pairs(documents, edges)
+            return
+        for document in documents:
+            begin = 0
+            while begin < len(document):
+                end = self._end(document, begin, self.config.max_length - 2)
+                yield document[begin:end], document[:0], NEXT
+                begin = end
+
+    def _end(self, document: np.ndarray, begin: int, room: int) -> int:
+        """Where a sequence ends that begins at `begin`: at a word's beginning, but for words of `room` pieces."""
+        full = end = min(begin + room, len(document))
+        while begin < end < len(document) and self.vocabulary.continues[document[end]]:
+            end -= 1
+        return end if end > begin else full
+
+    def _pairs(self, documents: list[np.ndarray],
+               edges: list[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
+        """`_sequences` where B follows or not; four random numbers a sequence decide."""
+        sentence_ends = self.tokenizer.convert_tokens_to_ids(list(ENDS))
+        # Where a sentence or a paragraph begins, the document's beginning included.
+        starts = [np.union1d(np.flatnonzero(np.isin(document, sentence_ends)) + 1, [0, *edge]).astype(np.int64)
+                  for document, edge in zip(documents, edges, strict=True)]
+        random = masking.generator(self.config.seed, masking.PAIRS)
+        for number, document in enumerate(documents):
+            begin = 0
+            while begin < len(document):
+                where, other, start, coin = random.random(4)
+                end = self._end(document, begin, self.config.max_length - 3)
+                first, last = np.searchsorted(starts[number], [begin + 1, end])
+                cuts = starts[number][first:last]
+                cut = int(cuts[int(where * len(cuts))]) if len(cuts) else begin + max(1, (end - begin) // 2)
+                if coin < 0.5 and cut < end:
+                    yield document[begin:cut], document[cut:end], NEXT
+                    begin = end
+                    continue
+                size = max(1, end - cut)
+                donor = (number + 1 + int(other * (len(documents) - 1))) % len(documents)
+                at = int(start * max(1, len(documents[donor]) - size + 1))
+                at = int(starts[donor][np.searchsorted(starts[donor], at, side="right") - 1])
+                yield document[begin:cut], documents[donor][at:at + size], RANDOM
+                begin = cut
+
+    def fit(self, train: Encoded) -> None:
+        """Counts the words, for the unigram model that perplexities are compared with."""
+        words = np.delete(train.labels, train.offsets[:-1])
+        self.counts = np.bincount(words, minlength=len(self.vocabulary.maskable)) * self.vocabulary.maskable
+
+    def train_batch(self, arrays: dict[str, Any], step: int) -> dict[str, Any]:
+        """Masks that are a function of (seed, step, number of the row) alone."""
+        tokens = np.where(arrays["positions"] > 0, arrays["labels"], arrays["tokens"])
+        length = tokens.shape[1]
+        masked, chosen = self._masked(tokens, masking.uniform(self.config.seed, step, arrays["row"], length))
+        return self._batch({**arrays, "tokens": masked}, chosen, int(masking.quota(length, self.config.mask_rate)))
+
+    def eval_batch(self, arrays: dict[str, Any]) -> dict[str, Any]:
+        """The masks that the split was encoded with."""
+        chosen = arrays["weights"] > 0
+        length = chosen.shape[1]
+        # Each sequence has its own share, rounded up at worst; texts of a user may hold any number of [MASK]s.
+        words = np.arange(1, length)
+        most = int((masking.quota(words, self.config.mask_rate) / (words + 2)).max() * length)
+        needed = int(chosen.sum(axis=1).max())
+        return self._batch(arrays, chosen, most if needed <= most else length)
+
+    def _batch(self, arrays: dict[str, Any], chosen: np.ndarray, most: int) -> dict[str, Any]:
+        """The model's batch; `masked` [R, M], and labels and weights by the names of the model's outputs."""
+        columns, there = masking.columns(chosen, max(1, most))
+        labels = {"mlm": np.take_along_axis(arrays["labels"], columns, 1)}
+        weights = {"mlm": there.astype(np.float32)}
+        if self.task.labels:
+            first = arrays["first"]
+            labels["nsp"] = np.take_along_axis(arrays["labels"], first, 1)
+            occupied = np.take_along_axis(arrays["sequence"], first, 1) == np.arange(1, first.shape[1] + 1)
+            weights["nsp"] = occupied.astype(np.float32)
+        return {**arrays, "masked": columns, "labels": labels, "weights": weights}
+
+    def readout(self, outputs: Mapping[str, jax.Array], batch: Mapping[str, Any]) -> jax.Array:
+        """[R, T, 4] the numbers that the class speaks of, 0 at all other tokens."""
+        losses = heads.pretraining_losses(outputs, batch)
+        told = jnp.zeros((*batch["tokens"].shape, 4))
+        for name, columns in (("mlm", batch["masked"]), ("nsp", batch["first"])):
+            if name in losses:
+                best = outputs[name].argmax(-1)
+                probability = jnp.exp(outputs[name].max(-1) - jax.nn.logsumexp(outputs[name], -1))
+                each = jnp.stack([losses[name], best == batch["labels"][name], best, probability], -1)
+                told = jax.vmap(lambda row, at, x: row.at[at].add(x))(
+                    told, columns, each * batch["weights"][name][..., None])
+        return told
+
+    def scores(self, outputs: np.ndarray, encoded: Encoded, examples: Documents,
+               dev: Mapping[str, float] | None = None) -> dict[str, float]:
+        """Perplexity exp(mean cross entropy) and accuracy of masked words, beside that of a unigram model.
+
+        The unigram model is that of the training text, p(w) = (count(w) + 1) / (words + V), of the same masked
+        tokens; it is left out where the training text is not at hand.
+        """
+        masked = encoded.weights > 0
+        if not masked.any():
+            raise InputError("the held-out text is too short: not one token of it is masked")
+        entropy, accuracy = outputs[masked, :2].mean(axis=0, dtype=np.float64)
+        found = {"loss": entropy, "perplexity": np.exp(min(entropy, 700.0)), "mlm_accuracy": accuracy}
+        if self.counts is not None:
+            share = (self.counts + 1) / (self.counts.sum() + len(self.vocabulary.ordinary))
+            found["unigram_perplexity"] = np.exp(-np.log(share[encoded.labels[masked]]).mean())
+        if self.task.labels:
+            entropy, accuracy = outputs[encoded.offsets[:-1], :2].mean(axis=0, dtype=np.float64)
+            found |= {"loss": found["loss"] + entropy, "nsp_accuracy": accuracy}
+        return {name: float(value) for name, value in found.items()}
+
+    def answers(self, outputs: np.ndarray, encoded: Encoded, examples: Examples,
+                dev: Mapping[str, float] | None = None) -> list[dict[str, Any]]:
+        """{"masked": [{"token", "probability"}, ...]}, one a [MASK] of the text."""
+        found = []
+        for begin, end in zip(encoded.offsets[:-1], encoded.offsets[1:], strict=True):
+            told = outputs[begin:end][encoded.weights[begin:end] > 0]
+            tokens = self.tokenizer.convert_ids_to_tokens(told[:, 2].astype(int).tolist())
+            found.append({"masked": [{"token": token, "probability": float(p)}
+                                     for token, p in zip(tokens, told[:, 3], strict=True)]})
+        return found
+
+    def write(self, split: str, outputs: np.ndarray, encoded: Encoded, examples: Documents, folder: Path,
+              dev: Mapping[str, float] | None = None) -> None:
+        note(f"{self.task.name} has no official format of predictions; none are written")
+
+    def score_file(self, path: Path, examples: Documents) -> dict[str, float]:
+        raise InputError(f"{path}: {self.task.name} has no official format of predictions")
+
+    def inputs(self, values: Sequence[Any]) -> Examples:
+        """From texts with [MASK] in them."""
+        for i, value in enumerate(values):
+            if not isinstance(value, str):
+                raise InputError(f"input {i}: {value!r:.60} is no text")
+        return Examples(list(values), None, None)
