@@ -14,7 +14,7 @@ from pathlib import Path
 from tokenizers import BertWordPieceTokenizer
 from transformers import BertConfig, BertTokenizer
 
-from flaxbert import tasks
+from flaxbert.tasks import toy
 
 FOLDER = Path(__file__).parents[1] / "flaxbert" / "assets" / "bundled"
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -24,9 +24,8 @@ LENGTH = 512
 
 
 def sentences() -> list[str]:
-    """All text of the bundled tasks."""
-    splits = (task.generate(split) for task in tasks.TASKS.values() if task.generate
-              for split in ("train", "dev", "test"))
+    """All text of the bundled tasks of texts and pairs."""
+    splits = (task.generate(split) for task in toy.TASKS for split in ("train", "dev", "test"))
     return [text for examples in splits for text in (*examples.first, *(examples.second or []))]
 
 

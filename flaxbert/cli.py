@@ -17,14 +17,17 @@ from absl import flags, logging
 from flaxbert.config import DEFAULTS, Config
 from flaxbert.errors import InputError, RunFailed, note
 
-# The commands whose flags are settings; settings that a command has no flag for; the groups of --help.
+# The commands whose flags are settings, settings that one has no flag for, help that is its own, and the groups.
 CONFIGURED = ("finetune", "pretrain")
-LEFT_OUT = {"pretrain": ("task", "text_columns", "label_column", "label_type", "class_weights", "doc_stride",
-                         "max_query_length", "max_answer_length", "n_best", "null_threshold", "context",
-                         "predict_test")}
-GROUPS = {"task": "Task and data", "model": "Model", "pretrain": "Pre-training",
-          "strategy": "Strategy", "optimizer": "Optimizer",
-          "batch": "Length and batch", "devices": "Devices", "run": "The run"}
+LEFT_OUT = {"pretrain": ("task", "data_dir", "text_columns", "label_column", "label_type", "class_weights",
+                         "doc_stride", "max_query_length", "max_answer_length", "n_best", "null_threshold",
+                         "context", "predict_test")}
+HELP = {"pretrain": {
+    "train_file": "Text, one paragraph a line and a blank line between documents; or a folder of such .txt files.",
+    "dev_file": "Held-out text, likewise; default: the last 1 % of the documents.",
+    "test_file": "More held-out text, scored at the end."}}
+GROUPS = {"task": "Task and data", "model": "Model", "pretrain": "Pre-training", "strategy": "Strategy",
+          "optimizer": "Optimizer", "batch": "Length and batch", "devices": "Devices", "run": "The run"}
 
 
 def _finetune(settings: dict[str, Any]) -> None:
@@ -141,7 +144,8 @@ def _flags_of(name: str) -> tuple[flags.FlagValues, dict[str, list[tuple[str, An
             if f.name in LEFT_OUT.get(name, ()):
                 continue
             choices, default = f.metadata["choices"], DEFAULTS.get(name, {}).get(f.name, f.default)
-            text = f.metadata["help"] + (f" One of: {', '.join(choices)}." if choices else "")
+            text = HELP.get(name, {}).get(f.name, f.metadata["help"])
+            text += f" One of: {', '.join(choices)}." if choices else ""
             _define(f.name, default, f.type, text, values)
             grouped.setdefault(GROUPS[f.metadata["group"]], []).append((f.name, default, text))
     for flag, default, text in COMMANDS[name].flags:

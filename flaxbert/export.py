@@ -30,6 +30,7 @@ _DATA = (("hub_dataset", "hub data set"), ("data_dir", "folder"), ("train_file",
 _INPUT = ("task", "text_columns", "label_column", "label_type", "max_length", "doc_stride", "max_query_length",
           "max_answer_length", "n_best", "null_threshold", "context", "mask_rate",
           "whole_word_masking", "next_sentence")
+_NO_LABELS = {"pretraining": "the masked words themselves", "span": "begin and end of the answer"}
 _UNRECORDED = "not recorded in the run"
 
 
@@ -138,7 +139,7 @@ def model_card(name: str, record: Mapping[str, Any], result: Mapping[str, Any], 
         "## Task", "",
         f"- name: {title}",
         f"- kind: {task.get('kind', _UNRECORDED)}",
-        f"- labels: {', '.join(map(str, task.get('labels', ()))) or 'one score, no labels'}"
+        f"- labels: {', '.join(map(str, task.get('labels', ()))) or _NO_LABELS.get(kind, 'one score, no labels')}"
         if "kind" in task else f"- labels: {_UNRECORDED}",
         f"- metrics: {', '.join(task.get('metrics', ())) or _UNRECORDED}", "",
         "## Data", "",

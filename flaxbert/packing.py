@@ -14,7 +14,6 @@ from random import Random
 
 import numpy as np
 
-
 MOST_PADDING = 0.1  # share of the tokens of a batch
 
 

@@ -239,10 +239,12 @@ def _table(answers: list[dict[str, Any]]) -> list[str]:
 
     def cells(answer: dict[str, Any]) -> dict[str, str]:
         flat = {name: value for name, value in answer.items() if name != "probabilities"}
-        flat |= {f"p({name})": p for name, p in answer.get("probabilities", {}).items()}
+        given = answer.get("probabilities", {})
+        flat |= {f"p({name})": p for name, p in (given.items() if isinstance(given, dict) else enumerate(given))}
         return {name: _cell(value) for name, value in flat.items()}
     rows = [cells(answer) for answer in answers]
-    return ["\t".join(rows[0]), *("\t".join(row.values()) for row in rows)] if rows else []
+    header = list(dict.fromkeys(name for row in rows for name in row))  # some have more choices than others
+    return ["\t".join(header), *("\t".join(row.get(name, "") for name in header) for row in rows)] if rows else []
 
 
 def _in_columns(answers: list[dict[str, Any]]) -> list[str]:
@@ -255,4 +257,8 @@ def _cell(value: Any) -> str:
     """Numbers with six decimals, lists with `|` between; texts without tabs and line breaks; nothing for None."""
     if isinstance(value, float):
         return f"{value:.6f}"
-    return "|".join(value) if isinstance(value, list) else " ".join(str("" if value is None else value).split())
+    if isinstance(value, dict):
+        return " ".join(map(_cell, value.values()))
+    if isinstance(value, list):
+        return "|".join(map(_cell, value))
+    return " ".join(str("" if value is None else value).split())

@@ -112,10 +112,10 @@ def _source(config: Config, train: Split) -> pretrained.Pretrained:
             largest = dataclasses.replace(source.config, vocab_size=config.vocabulary_size)
             tokenizer = pretrained.load_tokenizer(kept, largest)
         else:
-            note(f"learning a vocabulary of {config.vocabulary_size} pieces")
             texts = [paragraph for document in train.paragraphs for paragraph in document]
             pieces = vocabulary.learn(texts, config.vocabulary_size, config.cased)
             tokenizer = vocabulary.tokenizer(pieces, config.cased)
+            note(f"learnt a vocabulary of {len(pieces)} pieces from the training text")
     return pretrained.from_scratch(source, shape, tokenizer)
 
 

@@ -5,7 +5,8 @@ import tempfile
 from pathlib import Path
 
 os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
+# Compiling takes nearly all the time of these tests, so LLVM does not optimise unless a test asks for it.
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"
 # One compilation cache for the whole session, its subprocesses included: the tests of the loop start the same
 # few programs again and again. It is new and empty each time, so that no test sees an old compiler's code.
 _cache = tempfile.TemporaryDirectory(prefix="flaxbert-tests-", ignore_cleanup_errors=True)

@@ -28,15 +28,19 @@ class Outputs:
 
 
 def model(case: Case) -> transformers.BertForSequenceClassification:
-    """Every parameter random, LayerNorm and biases too, so that no term is trivially zero; dropout off."""
+    """A random model of a case; dropout off."""
     config = transformers.BertConfig(**asdict(case.config), num_labels=case.outputs,
                                      problem_type=PROBLEM_TYPES[case.kind], attn_implementation="eager")
-    bert = transformers.BertForSequenceClassification(config).eval()
-    rng = np.random.default_rng(case.seed)
+    return randomised(transformers.BertForSequenceClassification(config).eval(), case.seed)
+
+
+def randomised(bert: torch.nn.Module, seed: int) -> torch.nn.Module:
+    """Every parameter random, LayerNorm and biases too, so that no term is trivially zero."""
+    rng = np.random.default_rng(seed)
     with torch.no_grad():
         for name, value in bert.named_parameters():
             one = name.endswith("LayerNorm.weight")
-            scale = 0.8 * case.config.hidden_size ** -0.5 if value.ndim == 2 and "embeddings" not in name else 0.3
+            scale = 0.8 * bert.config.hidden_size ** -0.5 if value.ndim == 2 and "embeddings" not in name else 0.3
             value.copy_(torch.from_numpy(one + scale * rng.normal(size=value.shape)))
     return bert
 

@@ -63,6 +63,18 @@ def encoded(count: int, longest: int = 20, seed: int = 0, kind: str = "classific
                    rng.integers(2, lengths + 1), labels, rng.uniform(0.5, 2, count).astype(np.float32))
 
 
+def units(count: int, seed: int = 0, most: int = 4, longest: int = 9, alike: bool = False) -> Encoded:
+    """`count` random questions of 2 to `most` choices (`alike`: all of `most`), each of up to `longest` tokens."""
+    rng = np.random.default_rng(seed)
+    counts = np.full(count, most) if alike else rng.integers(2, most + 1, count)
+    counts[0] = most
+    there = np.arange(most) < counts[:, None]
+    lengths = np.where(there, rng.integers(3, longest + 1, there.shape), 0).ravel()
+    return Encoded(rng.integers(1, 50, lengths.sum()).astype(np.int32), np.cumsum([0, *lengths]),
+                   np.minimum(lengths, rng.integers(2, longest, len(lengths))),
+                   rng.integers(0, counts).astype(np.int32), np.ones(count, np.float32), sequences=most)
+
+
 def batch_of(split: Encoded, examples: Any, row_length: int = 32, packed: bool = True, multiple: int = 1,
              slots: int = 0) -> tuple[packing.Plan, dict[str, np.ndarray]]:
     """The plan and the arrays of one batch; R is the least multiple of `multiple`."""
@@ -108,7 +120,8 @@ def flags(given: dict[str, Any]) -> list[str]:
 
 def command(*arguments: str, devices: int = 1, **kwargs: Any) -> subprocess.Popen:
     """`python -m flaxbert ...` with so many simulated devices, started."""
-    environment = {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+    environment = {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} "
+                                               "--xla_backend_optimization_level=0"}
     return subprocess.Popen([sys.executable, "-m", "flaxbert", *arguments], cwd=ROOT, env=environment, text=True,
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, **kwargs)
 

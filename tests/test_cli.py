@@ -115,7 +115,7 @@ def test_flagfile(capsys, parsed, tmp_path):
 
 
 @pytest.mark.parametrize(("arguments", "words"), [
-    (["finetun"], ["finetun: no such command; valid: finetune, evaluate"]),
+    (["finetun"], ["finetun: no such command; valid: finetune, pretrain"]),
     (["finetune", "--lerning_rate=1"], ["lerning_rate", "learning_rate"]),
     (["finetune", "--batch_size=many"], ["batch_size", "many"]),
     (["finetune", "--learning_rate"], ["learning_rate"]),

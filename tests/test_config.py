@@ -135,7 +135,7 @@ def test_paths_that_exist_are_made_absolute(tmp_path, monkeypatch):
 
 
 def test_every_setting_says_what_it_does():
-    groups = {"task", "model", "strategy", "optimizer", "batch", "devices", "run"}
+    groups = {"task", "model", "pretrain", "strategy", "optimizer", "batch", "devices", "run"}
     for name, f in FIELDS.items():
         assert f.metadata["help"].endswith("."), name
         assert f.metadata["group"] in groups, name

@@ -1,5 +1,6 @@
 """From texts to batches: truncation, encoding, collation, prefetching."""
 
+import dataclasses
 import threading
 import time
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small import batch_of, encoded
+from small import batch_of, encoded, units
 
 from flaxbert import packing, pretrained
 from flaxbert.data import collate, encode, prefetch, truncated
@@ -118,9 +119,68 @@ def test_every_example_stands_in_the_batch_whole(kind, packed):
         "weights": "float32"}
 
 
-def test_processes_that_feed_their_own_rows_feed_the_whole_batch():
-    split = encoded(23)
-    plan = packing.pack(np.arange(23), split.lengths, 32)
+@settings(max_examples=30)
+@given(st.integers(1, 24), st.integers(2, 6), st.integers(0, 2**31))
+def test_the_sequences_of_an_example_share_a_row_whole_and_in_order(count, most, seed):
+    split = units(count, seed, most)
+    plan, batch = batch_of(split, range(count), row_length=int(max(64, split.lengths.max())))
+    assert batch["first"].shape[1:] == (plan.slots, most)
+    for n, row, slot in zip(plan.examples, plan.row, plan.slot, strict=True):
+        for p in range(most):
+            number = n * most + p
+            ids = split.tokens[split.offsets[number]:split.offsets[number + 1]].tolist()
+            column = batch["first"][row, slot, p]
+            assert (column < 0) == (not ids)
+            types = [int(i >= split.second[number]) for i in range(len(ids))]
+            assert example_back(batch, row, slot * most + p) == [ids, types, list(range(len(ids)))]
+            if ids:
+                assert np.flatnonzero(batch["sequence"][row] == slot * most + p + 1)[0] == column
+        assert batch["labels"][row, slot] == split.labels[n]
+    assert (batch["sequence"] > 0).sum() == len(split.tokens)
+    assert (batch["weights"] > 0).sum() == count
+    empty = batch["weights"] == 0
+    assert (batch["first"][empty] == -1).all()
+
+
+def of_tokens(count):
+    """Random sequences whose tokens have labels 1 to 6, of which about half count."""
+    split, rng = encoded(count), np.random.default_rng(1)
+    labels, weights = rng.integers(1, 7, len(split.tokens)), rng.integers(0, 2, len(split.tokens))
+    return dataclasses.replace(split, labels=labels.astype(np.int32), weights=weights.astype(np.float32),
+                               labelled="token")
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_labels_of_tokens_stand_at_their_tokens(packed):
+    split = of_tokens(17)
+    plan, batch = batch_of(split, range(17), packed=packed, multiple=4)
+    assert batch["labels"].shape == batch["weights"].shape == batch["tokens"].shape
+    for n, row, slot in zip(plan.examples, plan.row, plan.slot, strict=True):
+        here, own = batch["sequence"][row] == slot + 1, slice(*split.offsets[n:n + 2])
+        np.testing.assert_array_equal(batch["labels"][row, here], split.labels[own])
+        np.testing.assert_array_equal(batch["weights"][row, here], split.weights[own])
+    assert not batch["labels"][batch["sequence"] == 0].any()
+    assert batch["weights"].sum() == split.weights.sum()
+    blank = dataclasses.replace(split, labels=None)
+    assert batch_of(blank, range(17), packed=packed)[1]["labels"].shape[1:] == (32,)
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_spans_are_columns_of_the_row(packed):
+    split = encoded(17)
+    ends = np.sort(np.random.default_rng(1).integers(0, split.lengths[:, None], (17, 2)), axis=1).astype(np.int32)
+    plan, batch = batch_of(dataclasses.replace(split, labels=ends, labelled="span"), range(17), packed=packed)
+    assert packed == (plan.start.max() > 0)
+    for n, row, slot in zip(plan.examples, plan.row, plan.slot, strict=True):
+        here = np.flatnonzero(batch["sequence"][row] == slot + 1)
+        np.testing.assert_array_equal(batch["labels"][row, slot], here[ends[n]])
+    assert batch["weights"].shape == batch["labels"].shape[:2] == batch["first"].shape
+
+
+@pytest.mark.parametrize("split", [encoded(23), units(12, longest=6), of_tokens(23)],
+                         ids=["one", "several", "tokens"])
+def test_processes_that_feed_their_own_rows_feed_the_whole_batch(split):
+    plan = packing.pack(np.arange(len(split)), split.lengths, 32)
     whole = collate(split, plan, 16, 32, plan.slots)
     for shares in ((range(8), range(8, 16)), ([0, 1, 8, 9], [4, 5, 12, 13], [2, 3, 6, 7, 10, 11, 14, 15])):
         for share in shares:

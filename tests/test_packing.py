@@ -171,6 +171,15 @@ def test_row_length_suits_the_texts():
         assert best >= lengths.max()
 
 
+def test_rows_are_longer_than_a_sequence_may_be_only_where_much_padding_would_be_left():
+    def chosen(low, high):
+        lengths = np.random.default_rng(0).integers(low, high, 2000)
+        return packing.choose_row_length(lengths, 384, 32, 384)
+    assert chosen(240, 256) == 512  # one would stand alone in 384
+    assert chosen(180, 192) == 384
+    assert chosen(300, 384) == 384  # no two of them in any row
+
+
 # --- real data
 
 LIMITS = {32: 0.09, 256: 0.04}

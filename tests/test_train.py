@@ -238,8 +238,8 @@ def test_an_update_that_is_not_finite_is_never_saved(tiny, tmp_path, monkeypatch
     """The loss of the step is finite, that of dev after it is not."""
     real, run = train.score, tmp_path / "run"
 
-    def after_step_4(ready, inference, params, split):
-        scores = real(ready, inference, params, split)
+    def after_step_4(*arguments):
+        scores = real(*arguments)
         return {**scores, "loss": float("nan")} if len(rows_of(run, "dev")) == 1 else scores
     monkeypatch.setattr(train, "score", after_step_4)
     with pytest.raises(RunFailed, match="the dev loss is nan after step 4"):

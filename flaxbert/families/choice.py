@@ -57,8 +57,6 @@ class ChoiceFamily(Family):
 
         Source: Clark et al. 2018 (1803.05457), on ties.
         """
-        if examples.labels is None:
-            raise InputError(f"{path}: the questions have no labels to score it by")
         earned = []
         for row_id, cell, choices, label in zip(examples.ids, read_cells(self.task, path, examples.ids),
                                                 examples.choices, examples.labels.tolist(), strict=True):

@@ -11,14 +11,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flaxbert import heads, masking
+from flaxbert import heads, masking, segments
 from flaxbert.data import Encoded, token_ids
 from flaxbert.errors import InputError, note
 from flaxbert.families.base import Family
 from flaxbert.masking import Vocabulary
 from flaxbert.tasks.base import Documents, Examples
 
-NEXT, RANDOM = 0, 1  # numbers of the labels of the next sentence
 ENDS = (".", "!", "?")  # tokens after which a sentence may end
 
 
@@ -43,7 +42,7 @@ class PretrainingFamily(Family):
             return self._given(examples, what)
         cls, sep = tokenizer.cls_token_id, tokenizer.sep_token_id
         rows, second, following = [], [], []
-        for first, then, label in self._sequences(examples, what):
+        for first, then, label in self._segments(examples, what):
             pair = [then, [sep]] if self.task.labels else []
             rows.append(np.concatenate([[cls], first, [sep], *pair]).astype(np.int32))
             second.append(len(first) + 2)
@@ -79,69 +78,25 @@ class PretrainingFamily(Family):
         return Encoded(tokens, np.cumsum([0, *lengths]), np.array(lengths), None,
                        (tokens == self.vocabulary.mask).astype(np.float32), labelled="token")
 
-    def _sequences(self, examples: Documents, what: str) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
-        """Sentence A, sentence B and whether it follows, of all sequences in their order; without B the whole.
-
-        Consecutive paragraphs of a document fill a sequence, which ends between two words. With a next sentence
-        it is cut in two where a sentence or paragraph ends. For half of them B is replaced by as much of another
-        document, and the document goes on after A: no token is lost.
-        """
+    def _segments(self, examples: Documents, what: str) -> Iterator[segments.Segment]:
+        """The documents in pieces that --max_length holds; with a next sentence where the labels are its."""
         ids = iter(token_ids(self.tokenizer, [p for document in examples.paragraphs for p in document], what))
-        documents, edges = [], []
-        for paragraphs in examples.paragraphs:
-            parts = [next(ids) for _ in paragraphs]
-            documents.append(np.concatenate(parts))
-            edges.append(np.cumsum([len(part) for part in parts])[:-1])
-        kept = [number for number, document in enumerate(documents) if len(document)]
-        documents, edges = [documents[n] for n in kept], [edges[n] for n in kept]
-        pair = bool(self.task.labels)
+        parts = [[next(ids) for _ in paragraphs] for paragraphs in examples.paragraphs]
+        parts = [each for each in parts if sum(map(len, each))]
+        documents, pair = [np.concatenate(each) for each in parts], bool(self.task.labels)
+        split, continues = what.removeprefix("tokenising "), self.vocabulary.continues
         if not documents:
-            raise InputError(f"{what}: no text with any word in it")
-        if pair and len(documents) < 2:
-            raise InputError(f"{what}: one document; --next_sentence needs two, with a blank line between them")
-        if pair:
-            yield from self._pairs(documents, edges)
-            return
-        for document in documents:
-            begin = 0
-            while begin < len(document):
-                end = self._end(document, begin, self.config.max_length - 2)
-                yield document[begin:end], document[:0], NEXT
-                begin = end
-
-    def _end(self, document: np.ndarray, begin: int, room: int) -> int:
-        """Where a sequence ends that begins at `begin`: at a word's beginning, but for words of `room` pieces."""
-        full = end = min(begin + room, len(document))
-        while begin < end < len(document) and self.vocabulary.continues[document[end]]:
-            end -= 1
-        return end if end > begin else full
-
-    def _pairs(self, documents: list[np.ndarray],
-               edges: list[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
-        """`_sequences` where B follows or not; four random numbers a sequence decide."""
-        sentence_ends = self.tokenizer.convert_tokens_to_ids(list(ENDS))
-        # Where a sentence or a paragraph begins, the document's beginning included.
-        starts = [np.union1d(np.flatnonzero(np.isin(document, sentence_ends)) + 1, [0, *edge]).astype(np.int64)
-                  for document, edge in zip(documents, edges, strict=True)]
+            raise InputError(f"{split}: no text with any word in it")
+        if not pair:
+            return segments.whole(documents, self.config.max_length - 2, continues)
+        if len(documents) < 2:
+            raise InputError(f"{split}: one document; --next_sentence needs two, with a blank line between them")
+        ends = self.tokenizer.convert_tokens_to_ids(list(ENDS))
+        # A sentence begins where a paragraph does, and after what may end one.
+        starts = [np.union1d(np.cumsum([0, *map(len, each[:-1])]), np.flatnonzero(np.isin(document, ends)) + 1)
+                  for each, document in zip(parts, documents, strict=True)]
         random = masking.generator(self.config.seed, masking.PAIRS)
-        for number, document in enumerate(documents):
-            begin = 0
-            while begin < len(document):
-                where, other, start, coin = random.random(4)
-                end = self._end(document, begin, self.config.max_length - 3)
-                first, last = np.searchsorted(starts[number], [begin + 1, end])
-                cuts = starts[number][first:last]
-                cut = int(cuts[int(where * len(cuts))]) if len(cuts) else begin + max(1, (end - begin) // 2)
-                if coin < 0.5 and cut < end:
-                    yield document[begin:cut], document[cut:end], NEXT
-                    begin = end
-                    continue
-                size = max(1, end - cut)
-                donor = (number + 1 + int(other * (len(documents) - 1))) % len(documents)
-                at = int(start * max(1, len(documents[donor]) - size + 1))
-                at = int(starts[donor][np.searchsorted(starts[donor], at, side="right") - 1])
-                yield document[begin:cut], documents[donor][at:at + size], RANDOM
-                begin = cut
+        return segments.pairs(documents, starts, self.config.max_length - 3, continues, random)
 
     def fit(self, train: Encoded) -> None:
         """Counts the words, for the unigram model that perplexities are compared with."""

@@ -24,9 +24,7 @@ NOTHING = -1e9  # the score of the best answer where a context has no token at a
 
 
 class Answer(NamedTuple):
-    """A piece of a context: text, first character and the one after the last; its score, and how much of it is due
-    to its first token.
-    """
+    """A piece of a context: text, first character, the one after the last; score, and its first token's part."""
 
     text: str
     start: int | None
@@ -51,12 +49,13 @@ class Found(NamedTuple):
         return self.null.score - self.best.score
 
 
-def find(outputs: np.ndarray, windows: Windows, contexts: Sequence[str], n_best: int, longest: int) -> Iterator[Found]:
+def find(outputs: np.ndarray, windows: Windows, contexts: Sequence[str], n_best: int,
+         longest: int) -> Iterator[Found]:
     """The best answers to each question, over all its windows.
 
-    A span scores start[first token] + end[last token], both within one window's piece of the context. A token that
-    several windows hold begins a span in the window alone where it has the most context (`_spans`). No answer scores
-    as its own span, that of [CLS]: the lowest of the windows' scores (Devlin 2018, section 4.3).
+    A span scores start[first token] + end[last token], both within one window's piece of the context. A token
+    that several windows hold begins spans only in the one where it has the most context (`_spans`). No answer is
+    the span of [CLS] alone, and scores the lowest of the windows' scores (Devlin 2018, section 4.3).
 
     Args:
       outputs: [tokens, 2].
@@ -107,11 +106,9 @@ def _spans(outputs: np.ndarray, windows: Windows, numbers: range, count: int,
 
 def _highest(scores: np.ndarray, count: int) -> np.ndarray:
     """Places of the `count` highest finite scores, highest first, of equal ones the first first."""
-    if len(scores) > count:
-        places = np.sort(np.argpartition(scores, -count)[-count:])
-    else:
-        places = np.arange(len(scores))
-    places = places[scores[places] > -np.inf]
+    places = np.flatnonzero(scores > -np.inf)
+    if len(places) > count:
+        places = np.sort(places[np.argpartition(scores[places], -count)[-count:]])
     return places[np.argsort(-scores[places], kind="stable")]
 
 
@@ -123,7 +120,7 @@ def _with_marks(context: str, end: int) -> int:
 
 
 def mean_loss(outputs: np.ndarray, encoded: Encoded) -> float:
-    """`heads.span_cross_entropy` of a whole split, whose sequences do not stand in rows; the mean of the windows."""
+    """The mean over windows of `heads.span_cross_entropy`, computed on the ragged outputs of a whole split."""
     outputs, begins = outputs.astype(np.float64), encoded.offsets[:-1]
     highest = np.maximum.reduceat(outputs, begins)
     rest = np.exp(outputs - np.repeat(highest, encoded.lengths, axis=0))
@@ -133,9 +130,10 @@ def mean_loss(outputs: np.ndarray, encoded: Encoded) -> float:
 
 
 class SpanFamily(Family):
-    """Extractive question answering. Where the task has questions without an answer, "" is said in place of the best
-    answer when the score of no answer leads by more than a threshold: --null_threshold, or else the one with the
-    highest F1 on dev.
+    """Extractive question answering.
+
+    Where questions may have no answer, "" is said if the score of no answer leads that of the best one by more
+    than a threshold: --null_threshold, or else the one with the highest F1 on dev.
     """
 
     per_token = True
@@ -172,8 +170,9 @@ class SpanFamily(Family):
 
     def answers(self, outputs: np.ndarray, encoded: Windows, examples: SpanExamples,
                 dev: Mapping[str, float] | None = None) -> list[dict[str, Any]]:
-        """{"answer", "start", "end", "score"}: context[start:end] is the answer, the score its probability among the
-        n best. No answer: "" with start and end None, and the probability of none.
+        """{"answer", "start", "end", "score"}: context[start:end], and its probability among the n best.
+
+        No answer: "" with start and end None, and the probability of that.
         """
         threshold, said = self._threshold(dev), []
         for found in self._found(outputs, encoded, examples):
@@ -191,9 +190,9 @@ class SpanFamily(Family):
 
     def write(self, split: str, outputs: np.ndarray, encoded: Windows, examples: SpanExamples, folder: Path,
               dev: Mapping[str, float] | None = None) -> None:
-        """predictions.json, nbest.json and, where questions may have no answer, null_odds.json, all by question id.
+        """predictions.json, nbest.json and, where questions may have no answer, null_odds.json; by question id.
 
-        Those of another split than test begin with its name: dev.predictions.json.
+        The names of other splits' files than test's begin with the split: dev.predictions.json.
         """
         threshold, found = self._threshold(dev), self._found(outputs, encoded, examples)
         files: dict[str, list[Any]] = {
@@ -237,7 +236,8 @@ class SpanFamily(Family):
                     not all(isinstance(part, str) and part.strip() for part in value):
                 raise InputError(f"input {i}: {values[i]!r:.60} is no pair of texts, question and context")
             pairs.append(value)
-        return SpanExamples([q for q, _ in pairs], [c for _, c in pairs], None, [str(i) for i in range(len(pairs))])
+        return SpanExamples([question for question, _ in pairs], [context for _, context in pairs], None,
+                            list(map(str, range(len(pairs)))))
 
 
 def _golds(examples: SpanExamples) -> list[list[str]]:

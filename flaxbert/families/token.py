@@ -46,35 +46,23 @@ class TokenFamily(Family):
 
         With --context=document a sequence holds the words around its own too, as many as fit; their weight is 0.
         """
-        words, room = list(chain.from_iterable(examples.words)), self.config.max_length - 2
-        pieces = dict.fromkeys(words)
-        unknown = np.int32([tokenizer.unk_token_id])  # of control characters alone nothing is left
-        for word, ids in zip(pieces, token_ids(tokenizer, list(pieces), what), strict=True):
-            pieces[word] = ids[:room] if len(ids) else unknown
-        stream = np.concatenate([np.int32([]), *(pieces[word] for word in words)])
-        begins = np.cumsum([0, *(len(pieces[word]) for word in words)])
+        room = self.config.max_length - 2
+        stream, begins = pieces(tokenizer, list(chain.from_iterable(examples.words)), room, what)
+        first, end, low, high = np.transpose([*windows(begins, examples, room, self.config.context == "document")])
+        lengths = begins[high] - begins[low] + 2
+        offsets = np.cumsum([0, *lengths])
         cls, sep = np.int32([tokenizer.cls_token_id]), np.int32([tokenizer.sep_token_id])
-        sequences, firsts, offset = [], [], 0
-        for first, end, low, high in windows(begins, examples, room, self.config.context == "document"):
-            sequences.append(np.concatenate([cls, stream[begins[low]:begins[high]], sep]))
-            firsts.append(offset + 1 + begins[first:end] - begins[low])
-            offset += len(sequences[-1])
-        return self._labelled(sequences, np.concatenate(firsts), examples.labels)
-
-    def _labelled(self, sequences: list[np.ndarray], firsts: np.ndarray,
-                  labels: list[list[int]] | None) -> TokenEncoded:
-        """The sequences with labels and weights where they belong."""
-        lengths = np.array([len(sequence) for sequence in sequences])
-        tokens = np.concatenate(sequences)
-        weights, spread = np.zeros(len(tokens), np.float32), None
+        tokens = np.concatenate([part for a, b in zip(begins[low], begins[high], strict=True)
+                                 for part in (cls, stream[a:b], sep)])
+        firsts = begins[:-1] + np.repeat(offsets[:-1] + 1 - begins[low], end - first)
+        labels, weights = None, np.zeros(len(tokens), np.float32)
         weights[firsts] = 1
-        if labels is not None:
-            spread = np.zeros(len(tokens), np.int32)
-            spread[firsts] = list(chain.from_iterable(labels))
+        if examples.labels is not None:
+            labels = np.zeros(len(tokens), np.int32)
+            labels[firsts] = [*chain.from_iterable(examples.labels)]
             if self.config.class_weights:
-                weights[firsts] = np.float32(self.config.class_weights)[spread[firsts]]
-        return TokenEncoded(tokens, np.cumsum([0, *lengths]), lengths, spread, weights, labelled="token",
-                            firsts=firsts)
+                weights[firsts] = np.float32(self.config.class_weights)[labels[firsts]]
+        return TokenEncoded(tokens, offsets, lengths, labels, weights, labelled="token", firsts=firsts)
 
     def scores(self, outputs: np.ndarray, encoded: TokenEncoded, examples: TokenExamples,
                dev: Mapping[str, float] | None = None) -> dict[str, float]:
@@ -134,6 +122,21 @@ class TokenFamily(Family):
             except BadRow as error:
                 raise InputError(f"input {i}: {error}") from None
         return sentences.examples(found)
+
+
+def pieces(tokenizer: Any, words: list[str], longest: int, what: str) -> tuple[np.ndarray, np.ndarray]:
+    """The ids of all words, one after the other, and [W + 1] where each word begins.
+
+    Args:
+      longest: most pieces of a word; the others are left out. A word without any, of control characters say, is
+        the unknown one.
+    """
+    known: dict[str, np.ndarray] = dict.fromkeys(words)
+    unknown = np.int32([tokenizer.unk_token_id])
+    for word, ids in zip(known, token_ids(tokenizer, list(known), what), strict=True):
+        known[word] = ids[:longest] if len(ids) else unknown
+    found = [known[word] for word in words]
+    return np.concatenate([np.int32([]), *found]), np.cumsum([0, *map(len, found)])
 
 
 def windows(begins: np.ndarray, examples: TokenExamples, room: int, documents: bool) -> Iterator[Window]:

@@ -1,7 +1,7 @@
 """Questions and contexts as token sequences: windows that slide over a context of any length.
 
-A window is [CLS] question [SEP] piece of the context [SEP]. Letters: Q questions, N windows, S tokens of a context.
-Source: Devlin 2018's reference code for SQuAD.
+A window is [CLS] question [SEP] piece of the context [SEP]. Source: Devlin 2018's reference code for SQuAD.
+Letters: Q questions, N windows, S tokens of a context.
 """
 
 from collections.abc import Iterator
@@ -24,8 +24,8 @@ class Windows(Encoded):
     Attributes:
       question: [N] number of the question that a window belongs to, ascending.
       begin: [N] the token of the context that a window's piece begins with.
-      characters: of each question, [S, 2] where each token of its context begins and ends, in characters; questions
-        about one context share one array.
+      characters: of each question, [S, 2] where each token of its context begins and ends, in characters;
+        questions about one context share one array.
     """
 
     question: np.ndarray
@@ -95,13 +95,15 @@ def _tokens_of(characters: np.ndarray, text: str, start: int) -> tuple[int, int]
             int(np.searchsorted(characters[:, 0], start + len(text), "left")) - 1)
 
 
-def _pieces(tokenizer: Any, texts: list[str], what: str, chunk: int = 512) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _pieces(tokenizer: Any, texts: list[str], what: str,
+            chunk: int = 512) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Word-piece ids [S] of each text and [S, 2] where each begins and ends, in characters."""
     with bar(len(texts), f"{what}: contexts", unit="texts", hidden=len(texts) <= 4 * chunk) as progress:
         for begin in range(0, len(texts), chunk):
             part = texts[begin:begin + chunk]
             found = tokenizer(part, add_special_tokens=False, truncation=False, padding=False, verbose=False,
-                              return_attention_mask=False, return_token_type_ids=False, return_offsets_mapping=True)
+                              return_attention_mask=False, return_token_type_ids=False,
+                              return_offsets_mapping=True)
             for ids, places in zip(found["input_ids"], found["offset_mapping"], strict=True):
                 yield np.array(ids, np.int32), np.array(places, np.int32).reshape(-1, 2)
             progress.update(len(part))

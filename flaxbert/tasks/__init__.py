@@ -42,8 +42,8 @@ TASKS: dict[str, Task] = {task.name: task for family in (
 # Kind of a task -> the module that reads its files. Each has the functions of `files`: `read_records` and
 # `from_hub` give one split's records, with the names `labels` and `bad`; `to_examples` makes examples of them;
 # `read_inputs` reads what is to be predicted for.
-READERS: dict[str, ModuleType] = {"classification": files, "regression": files, "multi_label": files, "span": squad,
-                                 "choice": choices, "token": conll, "pretraining": corpus}
+READERS: dict[str, ModuleType] = {"classification": files, "regression": files, "multi_label": files,
+                                 "span": squad, "choice": choices, "token": conll, "pretraining": corpus}
 
 UNNAMED = ("regression", "span", "choice")  # kinds without label names
 NEEDED = ("train", "dev")  # splits without which there is no run
@@ -130,7 +130,7 @@ def _read_all(task: Task, config: Config) -> dict[str, Any]:
     if task.kind == "pretraining" and "dev" in lacking and not config.hub_dataset:
         lacking.remove("dev")
         if not lacking:
-            found["train"], found["dev"] = corpus.hold_out(found["train"])
+            found["train"], found["dev"] = corpus.hold_out(found["train"], 1 + config.next_sentence)
     if not lacking:
         return found
     if config.hub_dataset and not task.hub:

@@ -32,6 +32,9 @@ class Columns(Layout):
         return f"one word a line, blank lines between sentences; the first column is the word, {tag} its tag"
 
 
+WORD_AND_TAG = Columns((0,), -1)  # of a task of which nothing but the labels is known, too
+
+
 class Sentence(NamedTuple):
     """One sentence as a file has it: where each word stands, its cells, its tag; the number of its document."""
 
@@ -91,6 +94,11 @@ def marks_spans(task: Task) -> bool:
     return "f1" in task.metrics and all(map(iob.TAG.fullmatch, task.labels))
 
 
+def columns(task: Task) -> Columns:
+    """How the files of a task are laid out."""
+    return next(iter(task.layouts), WORD_AND_TAG)
+
+
 def content(path: str | Path) -> tuple[str, bytes]:
     """What to call a file, and what is in it; "-" is standard input."""
     if str(path) == "-":
@@ -133,7 +141,7 @@ def in_sentences(text: bytes, bad: BadRows) -> Iterator[tuple[int, Lines]]:
 
 def _records(task: Task, name: str, text: bytes, skip_bad_rows: bool, tagged: bool, required: bool) -> Records:
     """The sentences of a file; their tags are looked at where `tagged`, and must be there where `required`."""
-    layout = task.layouts[0]
+    layout = columns(task)
     least = 2 if layout.label == -1 else layout.label + 1
     records = Records(BadRows(name, skip_bad_rows), tagged and marks_spans(task))
     for document, lines in in_sentences(text, records.bad):
@@ -217,7 +225,7 @@ def _is_in_columns(task: Task, text: bytes) -> bool:
     lines = [_CELL.findall(line) for line in text.decode("utf-8", "replace").rstrip(" \t\r\n").split("\n")]
     if lines[0] and lines[0][0].startswith(DOCUMENT):
         return True
-    column, widths = task.layouts[0].label, {len(cells) for cells in lines if cells}
+    column, widths = columns(task).label, {len(cells) for cells in lines if cells}
     if len(widths) != 1 or max(widths) < 2:
         return False
     return [] in lines or (max(widths) > column and all(cells[column] in task.labels for cells in lines))
@@ -257,12 +265,12 @@ def _hub(path: str, tags: str) -> Hub:
 
 _REUTERS = "eriktks/conll2003"
 TASKS = (
-    Task("conll2003", "token", "names in news: persons, organisations, places and others", SPANS, NAMES,
-         layouts=(Columns((0,), -1),), files=_FILES, hub=_hub(_REUTERS, "ner_tags")),
+    Task("conll2003", "token", "the names in news, of four kinds", SPANS, NAMES,
+         layouts=(WORD_AND_TAG,), files=_FILES, hub=_hub(_REUTERS, "ner_tags")),
     Task("conll2003_pos", "token", "the part of speech of each word", ("accuracy",),
          layouts=(Columns((0,), 1),), files=_FILES, hub=_hub(_REUTERS, "pos_tags")),
-    Task("conll2003_chunk", "token", "phrases: nouns with what belongs to them, verbs, ...", SPANS,
+    Task("conll2003_chunk", "token", "the phrases of a sentence: noun, verb, ...", SPANS,
          layouts=(Columns((0,), 2),), files=_FILES, hub=_hub(_REUTERS, "chunk_tags")),
-    Task("ner", "token", "your own files of words in columns", SPANS, layouts=(Columns((0,), -1),),
+    Task("ner", "token", "your own files of words in columns", SPANS, layouts=(WORD_AND_TAG,),
          files={"train": "train.txt", "dev": "dev.txt", "test": "test.txt"}, hub=_hub("", "ner_tags")),
 )

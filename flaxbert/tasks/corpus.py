@@ -83,22 +83,22 @@ def from_hub(task: Task, split: Any, where: str, skip_bad_rows: bool) -> Records
     return records
 
 
-def hold_out(train: Records) -> tuple[Records, Records]:
-    """Train and dev: the last 1 % of the documents, at least one; of a lone document, of its paragraphs.
+def hold_out(train: Records, least: int = 1) -> tuple[Records, Records]:
+    """Train and dev: the last 1 % of the documents, `least` at least; of a lone document, of its paragraphs.
 
     Raises:
-      InputError: one paragraph is all there is.
+      InputError: nothing would be left.
     """
     parts, lone = train.documents, len(train.documents) == 1
     if lone:
         parts = [[paragraph] for paragraph in train.documents[0]]
         line = f"{train.bad.name}: one document, with no blank line in it; the last of its paragraphs are held out"
         train.report += Report(lines=(line,))
-    if len(parts) < 2:
-        count = len(parts) or "no"
-        raise InputError(f"{train.bad.name}: {count} paragraph, nothing to hold out; give --dev_file, "
-                         "or more text: one paragraph a line, a blank line between documents")
-    cut = len(parts) - max(1, round(HELD_OUT * len(parts)))
+    if len(parts) <= least:
+        count = f"{len(parts)} {'paragraph' if lone else 'documents'}" if parts else "no text"
+        raise InputError(f"{train.bad.name}: {count}, nothing to hold out; give --dev_file, or more text: one "
+                         "paragraph a line, a blank line between documents")
+    cut = len(parts) - max(least, round(HELD_OUT * len(parts)))
     kept, held = parts[:cut], parts[cut:]
     if lone:
         kept, held = ([[paragraph for part in side for paragraph in part]] for side in (kept, held))

@@ -1,8 +1,8 @@
 """SQuAD (Rajpurkar et al. 2016, 1606.05250; 2018, 1806.03822): questions whose answers are pieces of a paragraph.
 
-The official JSON is {"data": articles}; an article holds `paragraphs`, a paragraph a `context` and questions `qas`, a
-question `id`, `question`, `answers` of `text` and `answer_start`, in version 2 `is_impossible`. On the hub a row is
-a question. Offsets count characters. The one file format serves anybody's own questions too.
+The official JSON is {"data": articles}; an article has `paragraphs`, a paragraph a `context` and questions `qas`,
+a question `id`, `question`, `answers` of `text` and `answer_start`, in version 2 `is_impossible`. On the hub a row
+is a question. Offsets count characters. Anybody's own questions can be put into that form.
 """
 
 import json
@@ -229,6 +229,6 @@ TASKS = (
     Task("squad", "span", "which piece of a paragraph answers the question", _METRICS, pair=True,
          files={"train": "train-v1.1.json", "dev": "dev-v1.1.json"}, hub=_hub("rajpurkar/squad"), max_length=384),
     Task("squad2", "span", "the same, or does nothing in it", _METRICS, pair=True,
-         files={"train": "train-v2.0.json", "dev": "dev-v2.0.json"}, hub=_hub("rajpurkar/squad_v2"), max_length=384,
-         unanswerable=True),
+         files={"train": "train-v2.0.json", "dev": "dev-v2.0.json"}, hub=_hub("rajpurkar/squad_v2"),
+         max_length=384, unanswerable=True),
 )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from flaxbert.errors import InputError
 from flaxbert.tasks.base import Task, TokenExamples
-from flaxbert.tasks.conll import DOCUMENT, content, in_sentences
+from flaxbert.tasks.conll import DOCUMENT, columns, content, in_sentences
 from flaxbert.tasks.rows import BadRows
 
 
@@ -30,7 +30,7 @@ def write(task: Task, split: str, tags: Sequence[Sequence[str]], examples: Token
         gold = [[task.labels[label]] for label in examples.labels[n]] if examples.labels else [[]] * len(words)
         rows = [[word, *tag] for word, tag in zip(words, gold, strict=True)]
         if examples.rows:  # a file's own columns, and its lines between documents
-            end = task.layouts[0].label % len(examples.rows[n][0]) + 1
+            end = columns(task).label % len(examples.rows[n][0]) + 1
             rows = [row[:end] for row in examples.rows[n]]
             begin = [DOCUMENT, *["-X-"] * (end - 2), "O"][:end]
             lines += [" ".join([*begin, "O"]), ""] * (examples.documents[n] - document)
@@ -42,10 +42,10 @@ def write(task: Task, split: str, tags: Sequence[Sequence[str]], examples: Token
     return path
 
 
-def _fault(task: Task, cells: list[str], word: str, sentence: int) -> str:
+def _fault(task: Task, cells: list[str], word: str) -> str:
     """What is wrong with a line of predictions; `word` should be there, "" where the sentence has ended."""
     if cells[0] != word:
-        return f"{cells[0]!r} where sentence {sentence} of the split {f'has {word!r}' if word else 'has ended'}"
+        return f"{cells[0]!r} where the split has {repr(word) if word else 'the end of a sentence'}"
     return "" if cells[-1] in task.labels else f"unknown label {cells[-1]!r}; valid: {', '.join(task.labels)}"
 
 
@@ -59,12 +59,12 @@ def read(task: Task, path: str | Path, examples: TokenExamples) -> list[list[str
     for _, lines in in_sentences(content(path)[1], bad):
         words = list(map(_cell, examples.words[len(found)])) if len(found) < len(examples) else []
         for i, (place, cells) in enumerate(lines):
-            wrong = _fault(task, cells, words[i] if i < len(words) else "", len(found))
+            wrong = _fault(task, cells, words[i] if i < len(words) else "")
             if wrong:
                 raise InputError(f"{path}, {place}: {wrong}")
         if len(lines) < len(words):
-            raise InputError(f"{path}, {lines[-1][0]}: the sentence ends where sentence {len(found)} of the split "
-                             f"goes on with {words[len(lines)]!r}")
+            raise InputError(f"{path}, {lines[-1][0]}: the sentence ends where the split's goes on with "
+                             f"{words[len(lines)]!r}")
         found.append([cells[-1] for _, cells in lines])
     if bad.count:
         raise InputError(f"{path}, {bad.messages[0]}")

@@ -1,8 +1,7 @@
-"""toy_choice: what goes with whom. A sentence names a person or a place, and of four that may follow one fits.
+"""toy_choice: what goes with whom. A sentence names a person or a place, and one of four sentences may follow it.
 
-All four are made alike, of things that belong to four different walks of life, so that nothing but knowing what
-belongs together tells which one is right; made as in `toy.py`, and dev and test hold people, places and things that
-train never shows.
+The four are made alike, of things from four different walks of life, so that only knowing what belongs together
+tells which one is right. Made as in `toy.py`: dev and test hold people, places and things that train never shows.
 """
 
 from collections.abc import Iterator
@@ -37,7 +36,7 @@ LIVES = (
          w.words("patients, diseases, drugs", "vaccines, injuries")),
     Life(w.words("farmer, shepherd", "rancher"), w.words("farm, barn", "ranch"),
          w.words("cows, sheep, crops", "cattle, wheat")),
-    Life(w.words("football player, coach", "goalkeeper, athlete"), w.words("stadium, football club", "sports ground"),
+    Life(w.words("football player, coach", "goalkeeper, athlete"), w.words("stadium, football club", "gym"),
          w.words("goals, matches, games", "championships, tournaments")),
     Life(w.words("sailor, captain", "fisherman, admiral"), w.words("harbour, port", "lighthouse"),
          w.words("ships, boats, waves", "sails, vessels")),
@@ -55,7 +54,7 @@ LIVES = (
          w.words("films, scenes, cameras", "movies, plays")),
     Life(w.words("banker, merchant", "investor, economist"), w.words("bank, stock market", "treasury"),
          w.words("money, prices, taxes", "loans, debts")),
-    Life(w.words("chemist, biologist", "physicist, scientist"), w.words("laboratory, research institute", "museum"),
+    Life(w.words("chemist, biologist", "physicist, scientist"), w.words("laboratory, institute", "museum"),
          w.words("experiments, cells, atoms", "molecules, theories")),
     Life(w.words("painter, artist", "sculptor"), w.words("gallery, art school", "exhibition"),
          w.words("paintings, colours, portraits", "statues, sculptures")),
@@ -69,13 +68,15 @@ SITUATIONS = (
     "{time} {people} spent a long day at the {where}",
     "there is a famous {where} {place}",
     "somebody had written a long letter to the {where}",
+    "{time} a {who} told us about the {where}",
+    "the {who} had left the {where} {time}",
 )
 ENDINGS = (
-    "the talk was mostly about {what}",
-    "that is a life full of {what}",
-    "nobody there can do without {what}",
-    "so there was a lot to hear about {what}",
-    "it all has to do with {what}",
+    "the talk was mostly about {what} and {what2}",
+    "that is a life full of {what} and {what2}",
+    "nobody there can do without {what} and {what2}",
+    "so there was a lot to hear about {what} and {what2}",
+    "it all has to do with {what} and {what2}",
 )
 
 

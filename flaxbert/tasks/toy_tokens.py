@@ -9,7 +9,7 @@ import re
 from functools import cache
 
 from flaxbert.tasks.base import Task, TokenExamples
-from flaxbert.tasks.conll import SPANS, Columns
+from flaxbert.tasks.conll import SPANS, WORD_AND_TAG
 from flaxbert.tasks.toy import SIZES, Writer
 from flaxbert.tasks.words import Words, words
 
@@ -26,8 +26,8 @@ PLACES = words("London, France, New York, Germany, Chicago, Italy, Boston, Spain
                "Paris, Australia, New Zealand, Russia, Moscow, Rome, Brazil, Texas, Canada, California, Egypt")
 FOOD = words("bread, cheese, rice, apple pie, potatoes, chicken, chocolate, tomato soup, eggs, honey, fish",
              "milk, coffee, meat, sugar, wine, beef, fruit, wheat, tea")
-DAYS = words("Monday, Tuesday, Wednesday, Friday, January, March, July, October, Christmas",
-             "Thursday, Saturday, September, February, November, December")
+DAYS = words("Monday, Tuesday, Wednesday, Friday", "Thursday, Saturday, Sunday")
+MONTHS = words("January, March, July, October", "September, February, November, December")
 WHEN = words("yesterday, last week, next month, two years ago, this morning, last night, tomorrow, next summer",
              "last year, three days ago, this evening")
 OTHER = words("music, the weather, football, the war, school, the law, politics, the river, science, the window, "
@@ -49,12 +49,12 @@ HONEST = words("frank, honest", "fair")
 SLOTS: dict[str, tuple[str, tuple[Words, ...]]] = {
     "person": ("PERSON", (FIRST, FULL, PERSON_OR_PLACE, PERSON_OR_TIME, PERSON_OR_WORD)),
     "place": ("PLACE", (*[PLACES] * 4, *[PERSON_OR_PLACE] * 2, PLACE_OR_FOOD)),
-    "month": ("TIME", (DAYS, PERSON_OR_TIME)), "when": ("TIME", (WHEN,)),
+    "month": ("TIME", (MONTHS, PERSON_OR_TIME)), "when": ("TIME", (WHEN,)),
     "food": ("FOOD", (*[FOOD] * 5, PLACE_OR_FOOD)),
     "flower": ("O", (FLOWERS,)), "did": ("O", (DID,)), "judge": ("O", (JUDGE,)), "bill": ("O", (BILLS,)),
     "honest": ("O", (HONEST,)),
     "someone": ("PERSON", (FIRST, FULL)), "somewhere": ("PLACE", (PLACES,)), "dish": ("FOOD", (FOOD,)),
-    "day": ("TIME", (DAYS,)), "other": ("O", (OTHER,)),
+    "day": ("TIME", (DAYS, MONTHS)), "other": ("O", (OTHER,)),
 }
 ANY = ("someone", "somewhere", "dish", "day", "other")
 
@@ -115,4 +115,4 @@ def generate(split: str) -> TokenExamples:
 
 LABELS = ("O", *(f"{letter}-{kind}" for kind in ("PERSON", "PLACE", "TIME", "FOOD") for letter in "BI"))
 TASKS = (Task("toy_token", "token", "the persons, places, times and food of a sentence", SPANS, LABELS,
-              layouts=(Columns((0,), -1),), generate=generate),)
+              layouts=(WORD_AND_TAG,), generate=generate),)
