@@ -1,7 +1,7 @@
 """The command line: `flaxbert COMMAND --flag=value ...`, made of absl flags.
 
-The flags of `finetune` and `pretrain` are the fields of `Config`; those of the other commands are the arguments
-of the function that does the work.
+The flags of `finetune`, `demo` and `pretrain` are the fields of `Config`; those of the other commands are the
+arguments of the function that does the work.
 """
 
 import dataclasses
@@ -18,10 +18,11 @@ from flaxbert.config import DEFAULTS, Config
 from flaxbert.errors import InputError, RunFailed, note
 
 # The commands whose flags are settings, settings that one has no flag for, help that is its own, and the groups.
-CONFIGURED = ("finetune", "pretrain")
-LEFT_OUT = {"pretrain": ("task", "data_dir", "text_columns", "label_column", "label_type", "class_weights",
-                         "doc_stride", "max_query_length", "max_answer_length", "n_best", "null_threshold",
-                         "context", "predict_test")}
+CONFIGURED = ("finetune", "demo", "pretrain")
+LEFT_OUT = {
+    "demo": ("random_init",),
+    "pretrain": ("task", "data_dir", "text_columns", "label_column", "label_type", "class_weights", "doc_stride",
+                 "max_query_length", "max_answer_length", "n_best", "null_threshold", "context", "predict_test")}
 HELP = {"pretrain": {
     "train_file": "Text, one paragraph a line and a blank line between documents; or a folder of such .txt files.",
     "dev_file": "Held-out text, likewise; default: the last 1 % of the documents.",
@@ -43,6 +44,15 @@ def _finetune(settings: dict[str, Any]) -> None:
     elif scores:
         print(f"best step {result['best_step']} by dev {main}; {result['examples_per_second']} examples/s")
     print(f"run: {run}\npicture: {run}/learning_curve.png")
+
+
+def _demo(settings: dict[str, Any]) -> None:
+    from flaxbert.demo import demo
+    result = demo(Config.make(**settings))
+    for start, score in result["scores"].items():
+        print(f"from {start} weights: dev {result['main_metric']} {score:.4f}")
+    print(f"runs: {result['run']}" + (f"\npicture: {result['picture']}" if result["scores"] else
+                                      "\ninterrupted; go on with --resume and this --output_dir"))
 
 
 def _pretrain(settings: dict[str, Any]) -> None:
@@ -99,6 +109,7 @@ _CHECKPOINT = ("checkpoint", "best", "best or last.")
 
 COMMANDS: dict[str, Command] = {
     "finetune": Command(_finetune, "Fine-tune a pre-trained BERT on a task."),
+    "demo": Command(_demo, "Fine-tune twice, from the model's weights and from random ones; one picture."),
     "pretrain": Command(_pretrain, "Pre-train a BERT on plain text, from scratch or from a pre-trained one."),
     "evaluate": Command(_evaluate, "Score a run, or anybody's predictions; prints one JSON line.", (
         _RUN, ("predictions", "", "In place of a run: a file of predictions in the official format of --task."),

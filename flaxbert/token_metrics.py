@@ -5,7 +5,6 @@ of its type (Ramshaw and Marcus 1995, Tjong Kim Sang and Veenstra 1999). Read as
 does, as seqeval does by default: an I that continues nothing begins a span. So both kinds are read alike.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 
 Span = tuple[str, int, int]  # its type, its first word, the word after its last
@@ -45,16 +44,14 @@ def span_scores(gold: Iterable[Sequence[str]], predicted: Iterable[Sequence[str]
       gold, predicted: the tags of each sentence.
       types: those to report as `f1_TYPE`; spans of all types count in the sums.
 
-    Source: conlleval (Tjong Kim Sang and De Meulder 2003).
+    Source: conlleval (Tjong Kim Sang and De Meulder 2003), which seqeval follows.
     """
-    wanted, found, right = Counter[str](), Counter[str](), Counter[str]()
-    for tags, guesses in zip(gold, predicted, strict=True):
-        a, b = spans(tags), spans(guesses)
-        for counter, some in ((wanted, a), (found, b), (right, set(a) & set(b))):
-            counter.update(kind for kind, _, _ in some)
-
-    def f1(right: int, found: int, wanted: int) -> float:
-        return 2 * right / max(found + wanted, 1)
-    totals = right.total(), found.total(), wanted.total()
-    return {"f1": f1(*totals), "precision": totals[0] / max(totals[1], 1), "recall": totals[0] / max(totals[2], 1),
-            **{f"f1_{kind}": f1(right[kind], found[kind], wanted[kind]) for kind in types}}
+    from seqeval.metrics import classification_report
+    gold, predicted = [list(map(list, side)) for side in (gold, predicted)]
+    scores = {}
+    if any(map(spans, gold + predicted)):  # seqeval has no report where there is nothing to count
+        scores = classification_report(gold, predicted, output_dict=True, zero_division=0)
+    names = {"f1": "f1-score", "precision": "precision", "recall": "recall"}
+    total = scores.get("micro avg", dict.fromkeys(names.values(), 0.0))
+    return {**{ours: float(total[theirs]) for ours, theirs in names.items()},
+            **{f"f1_{kind}": float(scores[kind]["f1-score"]) if kind in scores else 0.0 for kind in types}}

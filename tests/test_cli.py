@@ -195,3 +195,15 @@ def test_as_a_program_bad_input_shows_no_traceback():
     assert (code, out) == (2, "")
     assert err.startswith("flaxbert: --task=nothing: unknown; valid: ")
     assert err.count("\n") == 1
+
+
+def test_demo_draws_both_starts(tiny, tmp_path):
+    folder = tmp_path / "demo"
+    code, out, err = finish(command("demo", *flags(settings(tiny, folder, max_steps=4))))
+    assert code == 0, err
+    scores = [float(line.rsplit(" ", 1)[1]) for line in out.splitlines() if line.startswith("from ")]
+    assert len(scores) == 2
+    assert (folder / "learning_curves.png").stat().st_size > 10_000
+    starts = {name: json.loads((folder / name / "config.json").read_text())["settings"]["random_init"]
+              for name in ("pretrained", "random")}
+    assert starts == {"pretrained": False, "random": True}

@@ -18,6 +18,7 @@ from flaxbert.families.base import Family
 from flaxbert.masking import Vocabulary
 from flaxbert.tasks.base import Documents, Examples
 
+CHUNK = 1024  # sequences that are masked at a time
 ENDS = (".", "!", "?")  # tokens after which a sentence may end
 
 
@@ -48,19 +49,23 @@ class PretrainingFamily(Family):
             second.append(len(first) + 2)
             following.append(label)
         offsets = np.cumsum([0, *map(len, rows)])
-        labels, seen = np.concatenate(rows), np.concatenate(rows)
-        weights = np.zeros(len(labels), np.float32)
-        for begin in range(0, len(rows), 1024):
-            count = min(1024, len(rows) - begin)
-            here = slice(offsets[begin], offsets[begin + count])
-            present = np.arange(self.config.max_length) < np.diff(offsets[begin:begin + count + 1])[:, None]
-            tokens = np.full(present.shape, tokenizer.pad_token_id, np.int32)
-            tokens[present] = labels[here]
-            random = masking.generator(self.config.seed, masking.HELD_OUT, row=begin)
-            masked, chosen = self._masked(tokens, random.random((count, 3, self.config.max_length)))
-            seen[here], weights[here] = masked[present], chosen[present]
+        labels = np.concatenate(rows)
+        seen, chosen = self._held_out(labels, offsets)
         labels[offsets[:-1]] = following
-        return Encoded(seen, offsets, np.array(second), labels, weights, labelled="token")
+        return Encoded(seen, offsets, np.array(second), labels, chosen.astype(np.float32), labelled="token")
+
+    def _held_out(self, tokens: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What an evaluation sees of the ragged tokens, and which of them it asks for; by the seed alone."""
+        seen, chosen, width = tokens.copy(), np.zeros(len(tokens), bool), self.config.max_length
+        for begin in range(0, len(offsets) - 1, CHUNK):
+            edges = offsets[begin:begin + CHUNK + 1]
+            here, present = slice(edges[0], edges[-1]), np.arange(width) < np.diff(edges)[:, None]
+            padded = np.full(present.shape, self.tokenizer.pad_token_id, np.int32)
+            padded[present] = tokens[here]
+            random = masking.generator(self.config.seed, masking.HELD_OUT, row=begin)
+            masked, asked = self._masked(padded, random.random((len(padded), 3, width)))
+            seen[here], chosen[here] = masked[present], asked[present]
+        return seen, chosen
 
     def _masked(self, tokens: np.ndarray, random: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return masking.mask(tokens, self.vocabulary, self.config.mask_rate, self.config.whole_word_masking, random)
