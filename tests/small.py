@@ -12,9 +12,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from safetensors.numpy import save_file
 
-from flaxbert import heads, packing, trees
+from flaxbert import heads, packing, parallel, train, trees
 from flaxbert.bert import BertConfig
 from flaxbert.config import Config
 from flaxbert.data import Encoded, collate
@@ -135,6 +136,13 @@ def finish(process: subprocess.Popen, timeout: float = 240) -> tuple[int, str, s
         out, err = process.communicate()
         raise AssertionError(f"still running after {timeout} s: {err[-2000:]}") from None
     return process.returncode, out, err
+
+
+def stop_after(step: int, settings: Config) -> None:
+    """A run in this process that is asked to stop after so many steps."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parallel, "stop_requested", lambda flag, now: now == step)
+        assert train.finetune(settings)["status"] == "interrupted"
 
 
 def wait_for(run: Path, step: int, process) -> None:

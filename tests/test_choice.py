@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import pytest
 from cases import worst_gradient
-from small import apply_of, batch_of, config, lively, losses_of, result_of, shape, units
+from small import apply_of, batch_of, config, lively, losses_of, result_of, shape, stop_after, units
 
 import flaxbert
 from flaxbert import families, heads, packing, parallel, predict, pretrained, tasks, train, trees
@@ -404,23 +404,10 @@ def test_a_run_that_is_resumed_ends_bitwise_the_same(tiny, tmp_path):
     given = dict(task="toy_choice", max_length=64, max_train_examples=32)
     whole = train.finetune(config(tiny, tmp_path / "whole", **given))
     part = config(tiny, tmp_path / "part", save_every=2, **given)
-    loop_stops_after(part, 2)
+    stop_after(2, part)
     train.finetune(dataclasses.replace(part, resume=True))
     assert losses_of(tmp_path / "part") == losses_of(tmp_path / "whole")
     assert result_of(tmp_path / "part")["metrics"] == whole["metrics"]
-
-
-def loop_stops_after(settings, step):
-    """A run that is interrupted after so many steps."""
-    real = train.Loop._count
-
-    def counted(loop, plan, rows):
-        real(loop, plan, rows)
-        loop.steps = getattr(loop, "steps", 0) + 1
-        loop.interrupted = loop.steps == step
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train.Loop, "_count", counted)
-        assert train.finetune(settings)["status"] == "interrupted"
 
 
 TOY = dict(task="toy_choice", max_length=64, max_train_examples=48, batch_size=16, epochs=2.0, evals_per_epoch=0)
@@ -432,7 +419,7 @@ def alone(tiny, tmp_path_factory):
     run = tmp_path_factory.mktemp("alone") / "run"
     train.finetune(config(tiny, run, **TOY))
     losses = losses_of(run).values()
-    assert max(losses) - min(losses) > 0.01  # batches differ: equal losses mean something
+    assert max(losses) - min(losses) > 1e-3  # batches differ, beyond rounding: equal losses mean something
     return run
 
 

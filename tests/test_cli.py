@@ -115,7 +115,7 @@ def test_flagfile(capsys, parsed, tmp_path):
 
 
 @pytest.mark.parametrize(("arguments", "words"), [
-    (["finetun"], ["finetun: no such command; valid: finetune, pretrain"]),
+    (["finetun"], ["finetun: no such command; valid: finetune, demo, pretrain"]),
     (["finetune", "--lerning_rate=1"], ["lerning_rate", "learning_rate"]),
     (["finetune", "--batch_size=many"], ["batch_size", "many"]),
     (["finetune", "--learning_rate"], ["learning_rate"]),
@@ -197,9 +197,9 @@ def test_as_a_program_bad_input_shows_no_traceback():
     assert err.count("\n") == 1
 
 
-def test_demo_draws_both_starts(tiny, tmp_path):
+def test_demo_draws_both_starts(capsys, tiny, tmp_path):
     folder = tmp_path / "demo"
-    code, out, err = finish(command("demo", *flags(settings(tiny, folder, max_steps=4))))
+    code, out, err = call(capsys, "demo", *flags(settings(tiny, folder, max_steps=4)))
     assert code == 0, err
     scores = [float(line.rsplit(" ", 1)[1]) for line in out.splitlines() if line.startswith("from ")]
     assert len(scores) == 2

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small import batch_of, command, config, finish, flags, losses_of, result_of, wait_for, write_model
+from small import batch_of, config, losses_of, result_of, write_model
 from small import settings as run_settings
 
 import flaxbert
@@ -684,6 +684,11 @@ def test_an_export_answers_alike_here_and_in_pytorch(run, tmp_path):
             out = bert(input_ids=ids, token_type_ids=types)
         want = torch.stack([out.start_logits[0], out.end_logits[0]], 1).numpy()
         np.testing.assert_allclose(outputs[own], want, atol=2e-5)
+    settings = json.loads((tmp_path / "out" / "config.json").read_text())
+    del settings["flaxbert"]  # as anybody's fine-tuned model
+    (tmp_path / "out" / "config.json").write_text(json.dumps(settings))
+    assert [set(answer) for answer in flaxbert.load(str(tmp_path / "out"))(PAIRS)] == [
+        {"answer", "start", "end", "score"}] * 3
 
 
 def test_packed_and_unpacked_give_the_same_answers(run, tmp_path):
@@ -699,16 +704,24 @@ def test_packed_and_unpacked_give_the_same_answers(run, tmp_path):
     assert [a["answer"] for a in answers[0]] == [a["answer"] for a in answers[1]]
 
 
-def test_a_killed_run_goes_on_to_the_same_end(tiny, run, tmp_path):
-    given = run_settings(tiny, tmp_path / "killed", **TOY, evals_per_epoch=2, predict_test=True)
-    process = command("finetune", *flags(given))
-    wait_for(tmp_path / "killed", 5, process)
-    process.kill()
-    finish(process)
-    process = command("finetune", *flags(given), "--resume")
-    assert finish(process)[0] == 0
-    assert losses_of(tmp_path / "killed") == losses_of(run)
-    assert result_of(tmp_path / "killed")["best"] == result_of(run)["best"]
+def test_an_interrupted_run_goes_on_to_the_same_end(tiny, run, tmp_path, monkeypatch):
+    given = dict(**TOY, evals_per_epoch=2, predict_test=True)
+    count, steps = train.Loop._count, []
+
+    def power_cut(self, *args):
+        count(self, *args)
+        steps.append(1)
+        if len(steps) == 11:
+            raise OSError("power cut")
+    with monkeypatch.context() as patch:
+        patch.setattr(train.Loop, "_count", power_cut)
+        with pytest.raises(OSError, match="power cut"):
+            train.finetune(config(tiny, tmp_path / "cut", **given))
+    train.finetune(config(tiny, tmp_path / "cut", **given, resume=True))
+    assert losses_of(tmp_path / "cut") == losses_of(run)
+    assert result_of(tmp_path / "cut")["best"] == result_of(run)["best"]
+    for name in ("predictions.json", "nbest.json"):
+        assert (tmp_path / "cut" / "predictions" / name).read_text() == (run / "predictions" / name).read_text()
 
 
 def test_squad2_from_files_tunes_reports_and_keeps_its_threshold(tmp_path_factory):

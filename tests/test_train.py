@@ -353,8 +353,8 @@ def test_the_best_checkpoint_survives_a_crash_between_saves(tiny, tmp_path, monk
     script = iter([0.5, 0.6, 0.7, 0.8] + [0.1] * 40)  # dev scores of steps 2, 4, 6, 8, and after
     real = train.score
 
-    def scripted(ready, inference, params, split):
-        scores = real(ready, inference, params, split)
+    def scripted(ready, inference, params, split, dev):
+        scores = real(ready, inference, params, split, dev)
         return {**scores, "accuracy": next(script)} if split == "dev" else scores
     monkeypatch.setattr(train, "score", scripted)
     with pytest.MonkeyPatch.context() as patch:
@@ -368,12 +368,10 @@ def test_the_best_checkpoint_survives_a_crash_between_saves(tiny, tmp_path, monk
 
 
 def test_killed_at_random_steps_a_run_is_bitwise_the_same(tiny, tmp_path):
-    """kill -9 twice and SIGTERM between, mid-epoch, dropout and shuffling on; saves every few steps."""
-    long = dict(epochs=3.0, max_train_examples=240, evals_per_epoch=2, save_every=4)
-    whole = command("finetune", *flags(settings(tiny, tmp_path / "whole", **long)))
+    """SIGTERM, then kill -9, mid-epoch, dropout and shuffling on; saves every few steps."""
+    long = dict(epochs=2.0, max_train_examples=240, evals_per_epoch=2, save_every=4)
     where = random.Random(time.time_ns())
-    stops = [(where.randint(4, 22), signal.SIGKILL), (where.randint(26, 42), signal.SIGTERM),
-             (where.randint(48, 66), signal.SIGKILL)]
+    stops = [(where.randint(4, 22), signal.SIGTERM), (where.randint(26, 42), signal.SIGKILL)]
     print("stops:", stops)
     run = tmp_path / "run"
     for step, number in stops:
@@ -390,7 +388,6 @@ def test_killed_at_random_steps_a_run_is_bitwise_the_same(tiny, tmp_path):
     code, _, err = finish(command("finetune", *flags(settings(tiny, run, **long)), "--resume"))
     assert code == 0, err
     assert "going on from step" in err
-    code, _, err = finish(whole)
-    assert code == 0, err
-    assert len(losses_of(run)) == 90
+    train.finetune(config(tiny, tmp_path / "whole", **long))
+    assert len(losses_of(run)) == 60
     same_as(run, tmp_path / "whole")
