@@ -8,6 +8,7 @@ from typing import Any
 from flaxbert import parallel, records, report, tasks
 from flaxbert.config import Config
 from flaxbert.errors import InputError, note
+from flaxbert.metrics import LOWER_IS_BETTER
 from flaxbert.train import finetune
 
 # What each run starts from -> (its folder, its settings).
@@ -29,6 +30,8 @@ def demo(config: Config) -> dict[str, Any]:
     """
     if config.random_init:
         raise InputError("--random_init: a demo makes both runs, one of them from random weights")
+    if config.resume and not config.output_dir:
+        raise InputError("--resume: say which runs with --output_dir")
     metric = tasks.get(config.task).main_metric
     folder = Path(config.output_dir or f"runs/demo-{config.task}-{time.strftime('%Y%m%d-%H%M%S')}").expanduser()
     scores, curves = {}, {}
@@ -43,5 +46,6 @@ def demo(config: Config) -> dict[str, Any]:
         curves[start] = records.read_metrics(run)
     picture = folder / "learning_curves.png"
     if parallel.is_main():
-        report.learning_curves(curves, metric, picture, f"{config.task}: the same network, two starts")
+        report.learning_curves(curves, metric, picture, f"{config.task}: the same network, two starts",
+                               metric in LOWER_IS_BETTER)
     return {"run": str(folder), "picture": str(picture), "main_metric": metric, "scores": scores}

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from flaxbert.config import Config
+from flaxbert.config import DEFAULTS, Config
 from flaxbert.errors import InputError, one_of
 
 Mask = Any  # a tree of bools like the parameters, or a function from parameters to one
@@ -290,9 +290,10 @@ def _readers(name: str) -> list[str]:
 
 
 def _is_default(config: Config, name: str) -> bool:
-    """False for an array, whatever it holds: somebody varies this setting."""
+    """Everybody's default or the task's own; False for an array, whatever it holds: somebody varies it."""
     value = getattr(config, name)
-    return isinstance(value, int | float) and value == Config.__dataclass_fields__[name].default
+    usual = Config.__dataclass_fields__[name].default
+    return isinstance(value, int | float) and value in (usual, DEFAULTS.get(config.task, {}).get(name, usual))
 
 
 def make(config: Config, total_steps: int) -> tuple[optax.GradientTransformation, optax.Schedule]:

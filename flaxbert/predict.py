@@ -73,8 +73,8 @@ class Predictor:
         Raises:
           InputError: something else than what the task takes, or a mixture.
         """
-        examples = self.family.inputs([inputs] if isinstance(inputs, str | dict) else list(inputs))
-        return self.answers(examples) if len(examples) else []
+        inputs = [inputs] if isinstance(inputs, str | dict) else list(inputs)
+        return self.answers(self.family.inputs(inputs)) if inputs else []
 
     def answers(self, examples: Split) -> list[dict[str, Any]]:
         """What a call returns, of examples."""

@@ -28,7 +28,7 @@ from flaxbert.families import Family
 from flaxbert.inference import Inference
 from flaxbert.packing import Epochs
 from flaxbert.steps import TrainState, make_train_step
-from flaxbert.tasks.base import Documents, Split, Task
+from flaxbert.tasks.base import Split, Task
 
 
 @dataclass(frozen=True)
@@ -102,9 +102,6 @@ def _source(config: Config, train: Split) -> pretrained.Pretrained:
     shape = {name: getattr(config, name) for name in SHAPE if getattr(config, name)}
     if not shape and not config.vocabulary_size:
         return source
-    if not isinstance(train, Documents):
-        name = next(iter([*shape, "vocabulary_size"]))
-        raise InputError(f"--{name}: only for `flaxbert pretrain`; a model to fine-tune has its shape")
     tokenizer = source.tokenizer
     if config.vocabulary_size:
         kept = Path(config.output_dir).expanduser() / "model"

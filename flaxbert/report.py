@@ -8,15 +8,16 @@ INK, GREY = "#333333", "#9aa7b5"
 COLOURS = ("#1f6fb2", "#e08a1e", "#3a923a", "#8c5fb3")  # of the first run, the second, ...
 
 
-def learning_curve(rows: list[dict[str, Any]], metric: str, path: Path) -> None:
+def learning_curve(rows: list[dict[str, Any]], metric: str, path: Path, lowest: bool = False) -> None:
     """Training loss and dev score of one run over its steps, with the best evaluation marked.
 
     Args:
       rows: of metrics.jsonl.
       metric: the one that chose the best checkpoint.
       path: of the PNG.
+      lowest: the lowest score is the best one.
     """
-    learning_curves({"": rows}, metric, path)
+    learning_curves({"": rows}, metric, path, lowest=lowest)
 
 
 def learning_curves(runs: Mapping[str, list[dict[str, Any]]], metric: str, path: Path, title: str = "",

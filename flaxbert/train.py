@@ -139,7 +139,9 @@ class Loop:
         result = self._result(best_scores)
         if parallel.is_main():
             records.write_json(self.run / "result.json", result)
-            report.learning_curve(self.metrics.rows, self.ready.task.main_metric, self.run / "learning_curve.png")
+            metric = self.ready.task.main_metric
+            report.learning_curve(self.metrics.rows, metric, self.run / "learning_curve.png",
+                                  metric in LOWER_IS_BETTER)
         parallel.barrier("end of run")
         if self.status == "failed":
             raise RunFailed(f"{failure}; the last good checkpoint is in {self.run}/checkpoints; try a smaller "

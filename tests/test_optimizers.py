@@ -10,7 +10,7 @@ import optax
 import pytest
 
 from flaxbert import optimizers
-from flaxbert.config import RECIPES, Config
+from flaxbert.config import DEFAULTS, RECIPES, Config
 from flaxbert.errors import InputError
 
 SHAPES = {"embeddings": {"word": {"embedding": (7, 3)}, "layer_norm": {"scale": (3,), "bias": (3,)}},
@@ -435,3 +435,9 @@ def test_an_array_for_a_switch_that_is_not_read_is_refused():
     config = dataclasses.replace(Config(optimizer="sgd"), bias_correction=jnp.asarray(True))
     with pytest.raises(InputError, match="does not read --bias_correction"):
         optimizers.check(config)
+
+
+@pytest.mark.parametrize("name", optimizers.OPTIMIZERS)
+def test_every_optimizer_takes_the_defaults_of_every_task(name):
+    for task in ("", *DEFAULTS):
+        optimizers.check(Config.make(optimizer=name, **({"task": task} if task else {})))

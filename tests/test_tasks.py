@@ -1,6 +1,7 @@
 """Reading tasks: the real files, every layout, the hub's columns, the user's own data, and bad input."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -514,3 +515,15 @@ def test_asking_for_predictions_without_a_test_split_is_mentioned(tmp_path):
         write(tmp_path / file, *GOOD)
     assert "--test_file" in load(task="rte", data_dir=str(tmp_path), predict_test=True)[2].lines[0]
     assert load(task="rte", data_dir=str(tmp_path))[2].lines == ()
+
+
+@pytest.mark.parametrize(("given", "said"), [
+    (dict(task="toy_pair", doc_stride=64), "--doc_stride: only for spans"),
+    (dict(task="toy_span", context="document"), "--context: only for tokens"),
+    (dict(task="toy_token", null_threshold=0.0), "--null_threshold: only for spans"),
+    (dict(task="toy_sentence", mask_rate=0.3), "--mask_rate: only for `flaxbert pretrain`"),
+    (dict(task="toy_choice", hidden_size=64), "--hidden_size: only for `flaxbert pretrain`"),
+    (dict(task="toy_sentence", label_type="regression"), "--label_type: only for --task=custom")])
+def test_a_setting_that_the_task_does_not_look_at_is_refused(given, said):
+    with pytest.raises(InputError, match=re.escape(said)):
+        tasks.resolve(Config.make(**given))

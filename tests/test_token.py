@@ -371,6 +371,7 @@ def test_official_files_score_as_the_run_does(run):
 
 def test_a_predictor_takes_texts_and_words(run):
     predictor = flaxbert.load(str(run))
+    assert predictor([]) == []
     text = "Anna Miller may fly  to New York."
     words = ["Anna", "Miller", "may", "fly", "to", "New", "York", "."]
     by_text, by_words = predictor([text, words])

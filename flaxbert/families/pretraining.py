@@ -3,6 +3,7 @@
 Letters: N sequences, R rows, T tokens a row, E slots a row, M masked tokens a row, V vocabulary.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,7 @@ class PretrainingFamily(Family):
     def train_batch(self, arrays: dict[str, Any], step: int) -> dict[str, Any]:
         """Masks that are a function of (seed, step, number of the row) alone."""
         tokens = np.where(arrays["positions"] > 0, arrays["labels"], arrays["tokens"])
+        tokens = np.where(arrays["sequence"] > 0, tokens, self.tokenizer.pad_token_id)  # 0 may be a word
         length = tokens.shape[1]
         masked, chosen = self._masked(tokens, masking.uniform(self.config.seed, step, arrays["row"], length))
         return self._batch({**arrays, "tokens": masked}, chosen, int(masking.quota(length, self.config.mask_rate)))
@@ -121,7 +123,7 @@ class PretrainingFamily(Family):
         length = chosen.shape[1]
         # Each sequence has its own share, rounded up at worst; texts of a user may hold any number of [MASK]s.
         words = np.arange(1, length)
-        most = int((masking.quota(words, self.config.mask_rate) / (words + 2)).max() * length)
+        most = math.ceil((masking.quota(words, self.config.mask_rate) / (words + 2)).max() * length)
         needed = int(chosen.sum(axis=1).max())
         return self._batch(arrays, chosen, most if needed <= most else length)
 

@@ -5,11 +5,12 @@ Adding a task is adding a row to one of the files of this folder (a new family: 
 
 import dataclasses
 import math
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from flaxbert.config import Config
+from flaxbert.config import SHAPE, Config
 from flaxbert.errors import InputError, one_of
 from flaxbert.tasks import (
     choices,
@@ -45,6 +46,19 @@ TASKS: dict[str, Task] = {task.name: task for family in (
 READERS: dict[str, ModuleType] = {"classification": files, "regression": files, "multi_label": files,
                                  "span": squad, "choice": choices, "token": conll, "pretraining": corpus}
 
+# Tasks that flags make what they are: their rows are only a beginning.
+RESOLVERS: dict[str, Callable[[Config], Task]] = {"custom": custom.resolve, "pretrain": corpus.resolve}
+
+# Settings that only some tasks look at: (whether a task does, what those tasks are called, the settings).
+DEFAULT = {f.name: f.default for f in dataclasses.fields(Config)}
+OWN_SETTINGS: tuple[tuple[Callable[[Task], bool], str, tuple[str, ...]], ...] = (
+    (lambda task: task is custom.TASK, "--task=custom", ("text_columns", "label_column", "label_type")),
+    (lambda task: task.kind == "span", "spans (squad, squad2, toy_span)",
+     ("doc_stride", "max_query_length", "max_answer_length", "n_best", "null_threshold")),
+    (lambda task: task.kind == "token", "tokens (conll2003, ner, ...)", ("context",)),
+    (lambda task: task is corpus.TASK, "`flaxbert pretrain`",
+     ("mask_rate", "whole_word_masking", "next_sentence", "vocabulary_size", "cased", *SHAPE)),
+)
 UNNAMED = ("regression", "span", "choice")  # kinds without label names
 NEEDED = ("train", "dev")  # splits without which there is no run
 FILE_FLAGS = {"train": "train_file", "dev": "dev_file", "test": "test_file"}
@@ -66,16 +80,14 @@ def resolve(config: Config, labels: tuple[str, ...] = ()) -> Task:
       InputError: an unknown task, or a flag that does not fit it.
     """
     task = get(config.task)
-    if task is custom.TASK:
-        task = custom.resolve(config)
-        return dataclasses.replace(task, labels=tuple(labels)) if labels and task.kind not in UNNAMED else task
-    if task is corpus.TASK:
-        task = corpus.resolve(config)
+    for reads, whose, names in OWN_SETTINGS:
+        for name in () if reads(task) else names:
+            if getattr(config, name) != DEFAULT[name]:
+                raise InputError(f"--{name}: only for {whose}; {task.name} does not look at it")
+    if task.name in RESOLVERS:
+        task = RESOLVERS[task.name](config)
     if labels and not task.labels and task.kind not in UNNAMED:
         task = dataclasses.replace(task, labels=tuple(labels))
-    for name in ("text_columns", "label_column"):
-        if getattr(config, name):
-            raise InputError(f"--{name}: only for --task=custom; {task.name} knows its columns")
     return task
 
 

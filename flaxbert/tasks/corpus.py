@@ -1,7 +1,7 @@
 """Running text for pre-training: one paragraph a line, a blank line between documents."""
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -79,7 +79,14 @@ def read_records(task: Task, path: str | Path, skip_bad_rows: bool = False,
 def from_hub(task: Task, split: Any, where: str, skip_bad_rows: bool) -> Records:
     """Documents of a split of a hub dataset, whose rows are paragraphs or blank."""
     records = Records(BadRows(where, skip_bad_rows))
-    records.add(split[task.hub.texts[0]])
+    def lines() -> Iterator[str]:
+        for number, line in enumerate(split[task.hub.texts[0]]):
+            if isinstance(line, str):
+                yield line
+            else:
+                records.bad.add(f"row {number}", f"the text is {line!r}; it must be a string")
+    records.add(lines())
+    records.report += records.bad.report()
     return records
 
 
