@@ -12,9 +12,9 @@ from flaxbert.errors import InputError
 
 ROOT = Path(__file__).parents[1]
 # The encoder's matrices dominate, as in BERT-base: few words, short rows.
-TWELVE_LAYERS = BertConfig(vocab_size=1300, hidden_size=64, num_hidden_layers=12, num_attention_heads=2,
-                           intermediate_size=256, max_position_embeddings=64, hidden_dropout_prob=0.0,
-                           attention_probs_dropout_prob=0.0)
+THREE_LAYERS = BertConfig(vocab_size=1300, hidden_size=64, num_hidden_layers=3, num_attention_heads=2,
+                          intermediate_size=256, max_position_embeddings=64, hidden_dropout_prob=0.0,
+                          attention_probs_dropout_prob=0.0)
 
 
 @pytest.fixture(autouse=True)
@@ -141,13 +141,13 @@ def test_peers_are_compared_by_medians_in_the_same_task():
     assert [(entry["side"], entry["ratio"]) for entry in found] == [("flaxbert", 1.0), ("fp32", 4.0)]
 
 
-def test_freezing_8_of_12_layers_costs_at_most_0_62_of_full(tmp_path):
+def test_freezing_2_of_3_layers_is_seen_in_the_flops(tmp_path):
     from experiments.throughput import measure, sources
-    folder = sources.write_model(tmp_path / "model", TWELVE_LAYERS)
+    folder = sources.write_model(tmp_path / "model", THREE_LAYERS)
     data = sources.data_settings("full_length", length=32, examples=8)
 
     def flops(**strategy):
         config = Config.make(model=folder, batch_size=4, max_steps=1, **data, **strategy)
         (found,) = measure.compile_programs(config).flops.values()
         return found
-    assert flops(frozen_layers=8) <= 0.62 * flops()
+    assert flops(frozen_layers=2) <= 0.62 * flops()

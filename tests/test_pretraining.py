@@ -593,17 +593,18 @@ def test_micro_batches_change_nothing(finished, tiny, text, tmp_path):
     assert mine[1] == pytest.approx(want[1], abs=1e-5)
 
 
-@pytest.mark.parametrize(("optimizer", "rate"), [("adamw", 5e-3), ("lamb", 3e-2)])
-def test_it_learns_a_grammar(tiny, tmp_path, optimizer, rate):
+@pytest.mark.parametrize(("optimizer", "rate", "steps", "share"),
+                         [("adamw", 5e-3, 160, 0.5), ("lamb", 3e-2, 80, 0.9)])
+def test_it_learns_a_grammar(tiny, tmp_path, optimizer, rate, steps, share):
     """Far below the perplexity of the words alone, within seconds; each sentence is a document of its own."""
     (tmp_path / "text.txt").write_text("\n\n".join(opinions(1500)))
     result = train.finetune(pretrain_config(
         tiny, tmp_path / "run", str(tmp_path / "text.txt"), optimizer=optimizer, learning_rate=rate, batch_size=64,
-        max_steps=160, evals_per_epoch=0, eval_every=0, vocabulary_size=600, hidden_size=64,
+        max_steps=steps, evals_per_epoch=0, eval_every=0, vocabulary_size=600, hidden_size=64,
         dropout=0.0))
     dev = result["best"]["dev"]
     print(optimizer, dev, result["seconds"])
-    assert dev["perplexity"] < 0.5 * dev["unigram_perplexity"]
+    assert dev["perplexity"] < share * dev["unigram_perplexity"]
 
 
 # --- where to go from a run
