@@ -1,12 +1,13 @@
 """The peer: fine-tunes with the Hugging Face Trainer on PyTorch and times it; prints one JSON line.
 
-It reads the same files with the same reader and the same weights as `flaxbert finetune`, whose flags it
-borrows, and scores with the same metrics:
+It trains the class of Hugging Face's for the kind of task on the very sequences and labels of `flaxbert finetune`,
+whose flags it borrows, from the same weights, and is scored by the same code:
 
     python -m experiments.peers.hf_trainer --task=mrpc --data_dir=DIR --model=FOLDER --batch_size=32 --epochs=1
 
 Its fastest settings are usually `--bf16 --group_by_length`, on a GPU with `--compile`. The training rate
 leaves out the first `--skip_steps` steps. float32 parameters whatever the checkpoint's type, as ours are.
+The softmax of a span's loss runs over the padding too, as in Google's code.
 """
 
 import argparse
@@ -18,27 +19,39 @@ from typing import Any
 
 import numpy as np
 import torch
+import transformers
 from transformers import (
     AutoConfig,
-    AutoModelForSequenceClassification,
     AutoTokenizer,
-    DataCollatorWithPadding,
+    BertForMultipleChoice,
     Trainer,
     TrainerCallback,
     TrainingArguments,
 )
+from transformers.modeling_outputs import MultipleChoiceModelOutput
 
-from flaxbert import metrics, tasks
+from experiments.peers.batches import Collator, features
+from flaxbert import families, tasks
 from flaxbert.config import Config
+from flaxbert.heads import NEVER
 from flaxbert.pretrained import HEADS
-from flaxbert.tasks.base import Examples
 
 # Flags that are settings of `flaxbert finetune` too: name -> type.
 SHARED = {"task": str, "data_dir": str, "model": str, "batch_size": int, "max_length": int, "epochs": float,
           "max_steps": int, "learning_rate": float, "weight_decay": float, "warmup": float,
-          "max_train_examples": int, "max_eval_examples": int, "frozen_layers": int, "seed": int}
+          "max_train_examples": int, "max_eval_examples": int, "frozen_layers": int, "seed": int,
+          "context": str, "doc_stride": int, "max_query_length": int, "max_answer_length": int}
 SWITCHES = {"random_init": "Random weights in the shape of --model.", "bf16": "Autocast to bfloat16.",
             "group_by_length": "Batches of similar lengths.", "compile": "torch.compile."}
+
+
+class Choices(BertForMultipleChoice):
+    """The same with some choices missing: they get no probability."""
+
+    def forward(self, input_ids, attention_mask, token_type_ids, there, labels):
+        out = super().forward(input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids)
+        logits = out.logits.masked_fill(~there, NEVER)
+        return MultipleChoiceModelOutput(loss=torch.nn.functional.cross_entropy(logits, labels), logits=logits)
 
 
 class Clock(TrainerCallback):
@@ -53,68 +66,62 @@ class Clock(TrainerCallback):
         self.ends.append(time.perf_counter())
 
 
-class Collator:
-    """Pads to the longest of the batch, and keeps (examples, real tokens, processed tokens) of each."""
-
-    def __init__(self, tokenizer: Any):
-        self._pad = DataCollatorWithPadding(tokenizer)
-        self.seen: list[tuple[int, int, int]] = []
-
-    def __call__(self, features: list[dict[str, Any]]) -> Any:
-        batch = self._pad(features)
-        mask = batch["attention_mask"]
-        self.seen.append((len(mask), int(mask.sum()), mask.numel()))
-        return batch
-
-
-def encode(tokenizer: Any, examples: Examples, max_length: int) -> list[dict[str, Any]]:
-    """The features that the Trainer wants, without padding."""
-    texts = [examples.first] if examples.second is None else [examples.first, examples.second]
-    found = tokenizer(*texts, truncation=True, max_length=max_length)
-    return [{**{name: found[name][i] for name in found}, "labels": label}
-            for i, label in enumerate(examples.labels.tolist())]
-
-
 def build_model(args: argparse.Namespace, task: tasks.Task) -> Any:
     """BERT and a fresh head, the bottom layers frozen where asked for."""
-    head = {"num_labels": task.outputs, "problem_type": HEADS[task.kind].problem_type}
+    row = HEADS[task.kind]
+    model_class = Choices if task.kind == "choice" else getattr(transformers, row.architecture)
+    head = {"problem_type": row.problem_type} if row.problem_type else {}
+    if task.kind != "choice":
+        head["num_labels"] = task.outputs
     if args.random_init:
-        config = AutoConfig.from_pretrained(args.model, **head)
-        model = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
+        model = model_class(AutoConfig.from_pretrained(args.model, **head)).float()
     else:
-        model = AutoModelForSequenceClassification.from_pretrained(args.model, dtype=torch.float32, **head)
+        model = model_class.from_pretrained(args.model, dtype=torch.float32, **head)
     if args.frozen_layers:
         for part in (model.bert.embeddings, *model.bert.encoder.layer[:args.frozen_layers]):
             part.requires_grad_(False)
     return model
 
 
+def outputs(found: Any, family: families.Family, lengths: np.ndarray) -> np.ndarray:
+    """The Trainer's predictions as our families want them.
+
+    Args:
+      found: [N, C] or [N, T, C]; of spans two arrays [N, T], and hidden states where a model returns them.
+      family: of the task.
+      lengths: [N] tokens of each example, the rest of T being padding.
+    """
+    if isinstance(found, tuple):
+        found = np.stack(found[:2], axis=-1) if family.task.kind == "span" else found[0]
+    rows = np.asarray(found, np.float32)
+    return np.concatenate([row[:n] for row, n in zip(rows, lengths, strict=True)]) if family.per_token else rows
+
+
 def train(args: argparse.Namespace) -> dict[str, Any]:
     """Trains, times and scores; the settings are the flags."""
-    config = Config.make(**{name: getattr(args, name) for name in SHARED})
+    config = tasks.settled(Config.make(**{name: getattr(args, name) for name in SHARED}))
     task, splits, _ = tasks.load(config)
-    torch.manual_seed(args.seed)
-    tokenizer = AutoTokenizer.from_pretrained(args.model)
-    sets = {split: encode(tokenizer, splits[split], args.max_length) for split in ("train", "dev")}
-    clock, collator = Clock(), Collator(tokenizer)
+    family, tokenizer = families.make(task, config), AutoTokenizer.from_pretrained(config.model)
+    encoded = {split: family.encode(tokenizer, splits[split]) for split in ("train", "dev")}
+    sets = {split: features(each) for split, each in encoded.items()}
+    torch.manual_seed(config.seed)
+    clock, collator = Clock(), Collator()
     trainer = Trainer(
-        model=build_model(args, task), train_dataset=sets["train"], eval_dataset=sets["dev"],
-        data_collator=collator, callbacks=[clock],
+        model=build_model(args, task), train_dataset=sets["train"], data_collator=collator, callbacks=[clock],
         args=TrainingArguments(
-            output_dir=tempfile.mkdtemp(), num_train_epochs=args.epochs, max_steps=args.max_steps or -1,
-            per_device_train_batch_size=args.batch_size, per_device_eval_batch_size=args.batch_size,
-            learning_rate=args.learning_rate, weight_decay=args.weight_decay, warmup_steps=args.warmup,
-            max_grad_norm=config.clip_norm, seed=args.seed, bf16=args.bf16, torch_compile=args.compile,
+            output_dir=tempfile.mkdtemp(), num_train_epochs=config.epochs, max_steps=config.max_steps or -1,
+            per_device_train_batch_size=config.batch_size, per_device_eval_batch_size=config.batch_size,
+            learning_rate=config.learning_rate, weight_decay=config.weight_decay, warmup_steps=config.warmup,
+            max_grad_norm=config.clip_norm, seed=config.seed, bf16=args.bf16, torch_compile=args.compile,
             train_sampling_strategy="group_by_length" if args.group_by_length else "random",
             use_cpu=not torch.cuda.is_available(), report_to=[], save_strategy="no", logging_steps=10**6,
             disable_tqdm=True))
     trainer.train()
     rates = timing(clock.ends, collator.seen, args.skip_steps)
     begun = time.perf_counter()
-    out = trainer.predict(sets["dev"])
+    found = trainer.predict(sets["dev"]).predictions
     seconds = time.perf_counter() - begun
-    logits = out.predictions[0] if isinstance(out.predictions, tuple) else out.predictions
-    dev = metrics.evaluate(task.kind, task.metrics, np.asarray(logits, np.float32), splits["dev"].labels)
+    dev = family.scores(outputs(found, family, encoded["dev"].lengths), encoded["dev"], splits["dev"])
     dev = {name: value if math.isfinite(value) else None for name, value in dev.items()}  # JSON has no NaN
     return {"peer": "hf_trainer", **rates, "dev_examples_per_second": len(sets["dev"]) / seconds, "dev": dev,
             "steps": len(clock.ends), "device": torch.cuda.get_device_name() if torch.cuda.is_available()
