@@ -41,8 +41,15 @@ def strict_ranks():
 
 
 @pytest.fixture(scope="session")
+def tokenizer():
+    """Of a small vocabulary, see `small.py`."""
+    from small import tokenizer
+    return tokenizer()
+
+
+@pytest.fixture(scope="session")
 def tiny(tmp_path_factory) -> str:
-    """A Hugging Face folder: two layers of width 16 with random weights, and the bundled tokenizer."""
+    """A Hugging Face folder: two layers of width 16 with random weights, and the tokenizer of `small.py`."""
     from small import write_model
     return write_model(tmp_path_factory.mktemp("models") / "tiny")
 

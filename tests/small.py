@@ -1,8 +1,9 @@
 """The small models, batches and runs that the tests share."""
 
+import dataclasses
+import functools
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -15,22 +16,30 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from flaxbert import heads, packing, parallel, train, trees
+from flaxbert import heads, packing, parallel, train, trees, vocabulary
 from flaxbert.bert import BertConfig
 from flaxbert.config import Config
 from flaxbert.data import Encoded, collate
-from flaxbert.pretrained import BUNDLED, to_tensors
+from flaxbert.pretrained import to_tensors
+from flaxbert.tasks import toy
 
 ROOT = Path(__file__).parent.parent
-TINY = BertConfig(vocab_size=1238, hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
+TINY = BertConfig(vocab_size=1200, hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
                   intermediate_size=32, max_position_embeddings=64)
 
 
+@functools.cache
+def tokenizer() -> Any:
+    """The words of the bundled tasks of texts and pairs, and single characters: 1182 pieces."""
+    splits = (task.generate(split) for task in toy.TASKS for split in ("train", "dev", "test"))
+    texts = [text for examples in splits for text in (*examples.first, *(examples.second or []))]
+    return vocabulary.tokenizer(vocabulary.learn(texts, TINY.vocab_size), cased=False)
+
+
 def write_model(folder: Path, shape: BertConfig = TINY) -> str:
-    """A Hugging Face folder of this shape: random weights, the bundled tokenizer."""
-    shutil.copytree(BUNDLED, folder, ignore=shutil.ignore_patterns("*.safetensors"))
-    settings = json.loads((folder / "config.json").read_text())
-    settings |= {name: getattr(shape, name) for name in settings if hasattr(shape, name)}
+    """A Hugging Face folder of this shape: random weights, `tokenizer()`."""
+    tokenizer().save_pretrained(folder)
+    settings = {"architectures": ["BertModel"], "model_type": "bert", **dataclasses.asdict(shape)}
     (folder / "config.json").write_text(json.dumps(settings))
     params = lively(jax.eval_shape(lambda: heads.init(heads.SequenceModel(shape, 2), 0)))
     del params["head"]

@@ -48,11 +48,6 @@ def refused(function, *args, **given):
 
 # --- from questions to rows
 
-@pytest.fixture(scope="module")
-def tokenizer():
-    return pretrained.load("bundled").tokenizer
-
-
 QUESTIONS = ChoiceExamples(
     ["The man was hungry.", "Who reads?", "It rained all day and all night, and nobody went out."],
     [["He ate a cake.", "He sold it."], ["Anna.", "The dog.", "Nobody at all, they say.", "He."],

@@ -10,15 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small import batch_of, encoded, units
 
-from flaxbert import packing, pretrained
+from flaxbert import packing
 from flaxbert.data import collate, encode, prefetch, truncated
 from flaxbert.tasks.base import Examples
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    return pretrained.load("bundled").tokenizer
-
 
 # --- truncation
 

@@ -26,11 +26,6 @@ from flaxbert.tasks.base import SpanExamples
 CONTEXT = "Two days ago the old farmer bought a red basket. In spring, Zoë's café – “Chez 🙂” – closed."
 
 
-@pytest.fixture(scope="module")
-def tokenizer():
-    return pretrained.load("bundled").tokenizer
-
-
 def refused(function, *args, **kwargs):
     with pytest.raises(InputError) as caught:
         function(*args, **kwargs)

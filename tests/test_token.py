@@ -93,11 +93,6 @@ def test_spans_of_a_sentence():
 
 # --- from sentences to sequences
 
-@pytest.fixture(scope="module")
-def tokenizer():
-    return pretrained.load_tokenizer(pretrained.BUNDLED, BertConfig())
-
-
 def family(task=NER, **given):
     return families.make(task, Config.make(**{"max_length": 32, **given}))
 

@@ -119,18 +119,3 @@ def test_bundled_vocabulary_writes_any_english_text():
     assert tokenizer.unk_token_id not in tokenizer(odd)["input_ids"]
     long = tokenizer("horse " * 700, verbose=False)
     assert len(long["input_ids"]) == 702  # nothing left over that truncates or pads
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_every_toy_word_is_one_piece(name):
-    from transformers import AutoTokenizer
-    tokenizer = AutoTokenizer.from_pretrained(BUNDLED)
-    for split in SIZES:
-        assert all(len(tokenizer.tokenize(word)) == 1 for word in vocabulary(tasks.get(name).generate(split)))
-
-
-def test_the_bundled_files_are_what_the_script_writes(tmp_path):
-    from experiments.make_bundled import main
-    main(tmp_path)
-    for path in sorted(tmp_path.iterdir()):
-        assert path.read_bytes() == (BUNDLED / path.name).read_bytes(), "run experiments.make_bundled"
