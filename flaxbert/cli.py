@@ -60,7 +60,8 @@ def _pretrain(settings: dict[str, Any]) -> None:
 
 
 # Flags of `evaluate` that go with a run, or with a file of predictions alone.
-ONLY_WITH = {"run": ("checkpoint", "write"), "predictions": ("task",)}
+ONLY_WITH = {"run": ("checkpoint", "write"),
+             "predictions": ("task", "text_columns", "label_column", "label_type")}
 
 
 def _evaluate(settings: dict[str, Any]) -> None:
@@ -106,6 +107,8 @@ class Command:
 _RUN = ("run", "", "A run's folder; to predict with, an exported one too.")
 _SKIP = ("skip_bad_rows", False, "Skip and count rows that cannot be read, in place of stopping.")
 _CHECKPOINT = ("checkpoint", "best", "best or last.")
+_COLUMNS = tuple((f.name, f.default, f"With --predictions, {f.metadata['help']}")
+                 for f in dataclasses.fields(Config) if f.name in ONLY_WITH["predictions"] and f.name != "task")
 
 COMMANDS: dict[str, Command] = {
     "finetune": Command(_finetune, "Fine-tune a pre-trained BERT on a task."),
@@ -116,7 +119,7 @@ COMMANDS: dict[str, Command] = {
         ("task", "", "With --predictions: the task; `flaxbert tasks` lists them."),
         ("split", "dev", "train, dev, dev_mismatched or test."), _CHECKPOINT,
         ("output", "", "File for the same JSON."), ("data_dir", "", "Where the task's files are, or are now."),
-        ("file", "", "Score on this file, laid out as the task's, in place of a split."),
+        ("file", "", "Score on this file, laid out as the task's, in place of a split."), *_COLUMNS,
         ("write", "", "Folder for the run's predictions of the split in the official format."), _SKIP)),
     "predict": Command(_predict, "Predict labels for a file of texts.", (
         _RUN, ("input", "-", "TSV, CSV or JSONL with texts; - is standard input."),

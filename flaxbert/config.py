@@ -29,17 +29,18 @@ def setting(default: Any, group: str, text: str, choices: tuple[str, ...] | None
 
 # The groups of settings that the papers used. Single flags override a recipe. facts: BERT reference code;
 # Mosbach 2021 (2006.04884) and its published code; Zhang 2021 (2006.05987); Hugging Face Trainer's defaults.
+_ADAMW = dict(optimizer="adamw", beta1=0.9, beta2=0.999, clip_norm=1.0)  # of all four
 RECIPES: dict[str, dict[str, Any]] = {
-    "devlin": dict(optimizer="adamw", bias_correction=False, epsilon=1e-6, epsilon_before_correction=True,
+    "devlin": dict(_ADAMW, bias_correction=False, epsilon=1e-6, epsilon_before_correction=True,
                    decay_updated_weights=False, weight_decay=0.01, warmup=0.1, schedule="google",
                    batch_size=32, epochs=3.0),
-    "mosbach": dict(optimizer="adamw", bias_correction=True, epsilon=1e-6, epsilon_before_correction=True,
+    "mosbach": dict(_ADAMW, bias_correction=True, epsilon=1e-6, epsilon_before_correction=True,
                     decay_updated_weights=True, weight_decay=0.01, warmup=0.1, schedule="linear",
                     batch_size=16, epochs=20.0, learning_rate=2e-5),
-    "zhang": dict(optimizer="adamw", bias_correction=True, epsilon=1e-8, epsilon_before_correction=True,
+    "zhang": dict(_ADAMW, bias_correction=True, epsilon=1e-8, epsilon_before_correction=True,
                   decay_updated_weights=True, weight_decay=0.0, warmup=0.1, schedule="linear",
                   batch_size=32, epochs=3.0, learning_rate=2e-5),
-    "hf": dict(optimizer="adamw", bias_correction=True, epsilon=1e-8, epsilon_before_correction=False,
+    "hf": dict(_ADAMW, bias_correction=True, epsilon=1e-8, epsilon_before_correction=False,
                decay_updated_weights=False, weight_decay=0.0, warmup=0.0, schedule="linear"),
 }
 
@@ -105,6 +106,9 @@ class Config:
                                      "4 x --hidden_size.")
     max_position_embeddings: int = setting(0, "pretrain", "From scratch, for sequences of so many tokens; 0: as "
                                            "--model.")
+    mimetic_init: bool = setting(False, "pretrain", "From scratch, with weights by which a token attends to its "
+                                 "neighbours from the first step on (Trockman 2023): a small run learns much "
+                                 "sooner.")
 
     # --- strategy
     strategy: str = setting("full", "strategy", "What trains: full, freeze or head.")
@@ -191,11 +195,19 @@ class Config:
                 raise InputError(f"--{name}={value}: out of range; valid: {low} to {high}")
         if 0 < config.max_length < 3:
             raise InputError(f"--max_length={config.max_length}: out of range; valid: 3 to 65536")
+        if config.next_sentence and 0 < config.max_length < 5:
+            raise InputError(f"--max_length={config.max_length}: --next_sentence needs 5 at least, for two "
+                             "sentences and three special tokens")
         if not config.epochs and not config.max_steps:
             raise InputError("--epochs=0: no step to take; give more, or --max_steps")
         if config.micro_batches > config.batch_size:
             raise InputError(f"--micro_batches={config.micro_batches}: more than --batch_size={config.batch_size}")
         return config
+
+    @property
+    def from_scratch(self) -> bool:
+        """Whether a model of a shape or a vocabulary of its own is asked for."""
+        return any(getattr(self, name) for name in ("vocabulary_size", *SHAPE))
 
     def absolute(self) -> "Config":
         """The same settings with the paths of what exists made absolute, so that they hold in any folder."""

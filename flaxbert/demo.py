@@ -1,15 +1,13 @@
 """Pre-training made visible: the same network fine-tuned from trained and from random weights, in one picture."""
 
 import dataclasses
-import time
-from pathlib import Path
 from typing import Any
 
 from flaxbert import parallel, records, report, tasks
 from flaxbert.config import Config
 from flaxbert.errors import InputError, note
 from flaxbert.metrics import LOWER_IS_BETTER
-from flaxbert.train import finetune
+from flaxbert.train import finetune, output_dir
 
 # What each run starts from -> (its folder, its settings).
 STARTS = {"pre-trained": ("pretrained", {"random_init": False}), "random": ("random", {"random_init": True})}
@@ -30,10 +28,9 @@ def demo(config: Config) -> dict[str, Any]:
     """
     if config.random_init:
         raise InputError("--random_init: a demo makes both runs, one of them from random weights")
-    if config.resume and not config.output_dir:
-        raise InputError("--resume: say which runs with --output_dir")
     metric = tasks.get(config.task).main_metric
-    folder = Path(config.output_dir or f"runs/demo-{config.task}-{time.strftime('%Y%m%d-%H%M%S')}").expanduser()
+    parallel.start(config)  # the processes of a pod have to agree on the folder
+    folder = output_dir(config, f"demo-{config.task}")
     scores, curves = {}, {}
     for start, (name, given) in STARTS.items():
         note(f"{config.task} from {start} weights")

@@ -6,6 +6,7 @@ with 2; Python callers see an ordinary `ValueError`.
 """
 
 import sys
+from typing import Any
 
 
 class InputError(ValueError):
@@ -17,6 +18,14 @@ def one_of(value: str, valid, what: str) -> str:
     if value not in valid:
         raise InputError(f"{what}={value}: unknown; valid: {', '.join(map(str, valid))}")
     return value
+
+
+def refuse(problems: list[str], where: Any) -> None:
+    """Raises all problems, if there are any, as one line; of very many, the first and the last twenty."""
+    if len(problems) > 41:
+        problems = [*problems[:20], f"... {len(problems) - 40} more ...", *problems[-20:]]
+    if problems:
+        raise InputError(f"{where}: {'; '.join(problems)}")
 
 
 def note(text: str) -> None:

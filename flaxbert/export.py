@@ -14,11 +14,14 @@ import jax.numpy as jnp
 from safetensors.numpy import save_file
 
 from flaxbert.errors import InputError, one_of
-from flaxbert.pretrained import HEADS, MASKED_ALONE, clean, load, to_tensors
+from flaxbert.huggingface import HEADS, MASKED_ALONE, to_tensors
+from flaxbert.model_files import clean
+from flaxbert.pretrained import load
+from flaxbert.tasks.corpus import NEXT_SENTENCE
 
 # What the outputs of a head without label names are called.
 _OUTPUTS = {"regression": ("score",), "choice": ("score",), "span": ("start", "end"),
-            "pretraining": ("next", "random")}
+            "pretraining": NEXT_SENTENCE}
 DTYPES = ("float32", "float16", "bfloat16")
 # Settings of a source's config.json that are not true of what we write.
 _STALE = ("_name_or_path", "torch_dtype", "dtype", "transformers_version", "flaxbert")

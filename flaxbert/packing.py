@@ -237,7 +237,7 @@ def row_counts(needed: Iterable[int], multiple: int, most: int = 4) -> tuple[int
     return best[-1][1]
 
 
-def choose_row_length(lengths: np.ndarray, longest: int, batch_size: int, max_length: int) -> int:
+def choose_row_length(lengths: np.ndarray, batch_size: int, max_length: int) -> int:
     """T: the multiple of 32 from the longest example up to `max_length` that wastes the fewest tokens.
 
     A batch leaves half of a row empty on average, so short texts want short rows, long ones room for a
@@ -246,10 +246,10 @@ def choose_row_length(lengths: np.ndarray, longest: int, batch_size: int, max_le
 
     Args:
       lengths: [N] training lengths in tokens.
-      longest: over all splits.
       batch_size: B.
       max_length: no row is longer, but for the longest example, and as above.
     """
+    longest = int(lengths.max())
     ceiling = max(max_length, longest)
     shuffled = order(0, 0, len(lengths))  # neighbours in a file may be much alike
     batches = np.array_split(shuffled, range(batch_size, len(lengths), batch_size))[:32]

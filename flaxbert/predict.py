@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,9 +49,9 @@ class Predictor:
         """What it predicts: classification, regression, multi_label, span, token or choice."""
         return self.task.kind
 
-    def encode(self, examples: Split) -> Encoded:
-        """Token sequences of the examples."""
-        return self.family.encode(self.tokenizer, examples)
+    def encode(self, examples: Split, name: str = "inputs") -> Encoded:
+        """Token sequences of the examples; `name` is what messages call them."""
+        return self.family.encode(self.tokenizer, examples, name)
 
     def outputs(self, encoded: Encoded, what: str = "predicting") -> np.ndarray:
         """What the model says, see `families.Family`: logits [N, C], or [tokens, C] where they are of tokens."""
@@ -140,7 +140,7 @@ def evaluate(run: str, split: str = "dev", output: str = "", checkpoint: str = "
     else:
         examples = _split(config, split, data_dir)
     predictor = load(run, checkpoint)
-    encoded = predictor.encode(examples)
+    encoded = predictor.encode(examples, file or split)
     if encoded.labels is None:
         raise InputError(f"--split={split}: has no labels; `flaxbert predict` gives predictions")
     outputs = predictor.outputs(encoded, f"scoring {file or split}")
@@ -154,13 +154,17 @@ def evaluate(run: str, split: str = "dev", output: str = "", checkpoint: str = "
 
 
 def evaluate_file(task: str, predictions: str, split: str = "dev", data_dir: str = "", file: str = "",
-                  output: str = "", skip_bad_rows: bool = False) -> dict[str, Any]:
+                  output: str = "", skip_bad_rows: bool = False, text_columns: Sequence[str] = (),
+                  label_column: str = "", label_type: str = "classification") -> dict[str, Any]:
     """Scores anybody's predictions in the official format of a task, without a model.
+
+    Label names that the task does not fix are those of the split and the predictions together.
 
     Args:
       task: its name.
       predictions: the file; every example of the split must have its prediction there.
       split, data_dir, file, output, skip_bad_rows: as of `evaluate`; the toy tasks need no files.
+      text_columns, label_column, label_type: of `file`, for custom.
 
     Returns:
       {"predictions", "task", "split", "examples", metrics ...}.
@@ -172,8 +176,13 @@ def evaluate_file(task: str, predictions: str, split: str = "dev", data_dir: str
         if path and not Path(path).is_file():
             raise InputError(f"--{flag}={path}: no such file")
     config = Config.make(task=task, data_dir=data_dir, dev_file=str(Path(file).absolute()) if file else "",
-                         skip_bad_rows=skip_bad_rows)
-    row, examples, report = tasks.load_split(config, "dev" if file else split)
+                         skip_bad_rows=skip_bad_rows, text_columns=text_columns, label_column=label_column,
+                         label_type=label_type)
+    row = tasks.resolve(config)
+    if not (file or row.generate or (data_dir and row.files) or (row.hub and row.hub.path)):
+        raise InputError(f"--file is needed, the split that --predictions are of; {task} has none of its own")
+    names = () if row.labels else families.make(row, config).label_names(Path(predictions))
+    row, examples, report = tasks.load_split(config, "dev" if file else split, names)
     _tell(report)
     scores = families.make(row, config).score_file(Path(predictions), examples)
     return _kept({"predictions": predictions, "task": task, "split": file or split, "examples": len(examples),
@@ -224,41 +233,10 @@ def predict(run: str, input: str = "-", output: str = "-", checkpoint: str = "be
         Path(output).parent.mkdir(parents=True, exist_ok=True)
         open(output, "a").close()
     answers = predictor.answers(examples)
-    lines = _table(answers) if output.endswith(".tsv") else [json.dumps(a, ensure_ascii=False) for a in answers]
+    lines = (predictor.family.table(answers) if output.endswith(".tsv")
+             else [json.dumps(answer, ensure_ascii=False) for answer in answers])
     if output == "-":
         sys.stdout.writelines(line + "\n" for line in lines)
     else:
         Path(output).write_text("".join(line + "\n" for line in lines), encoding="utf-8")
     return len(answers)
-
-
-def _table(answers: list[dict[str, Any]]) -> list[str]:
-    """A header and a row each: label, probability, and one column a class; words see below."""
-    if answers and "words" in answers[0]:
-        return _in_columns(answers)
-
-    def cells(answer: dict[str, Any]) -> dict[str, str]:
-        flat = {name: value for name, value in answer.items() if name != "probabilities"}
-        given = answer.get("probabilities", {})
-        flat |= {f"p({name})": p for name, p in (given.items() if isinstance(given, dict) else enumerate(given))}
-        return {name: _cell(value) for name, value in flat.items()}
-    rows = [cells(answer) for answer in answers]
-    header = list(dict.fromkeys(name for row in rows for name in row))  # some have more choices than others
-    return ["\t".join(header), *("\t".join(row.get(name, "") for name in header) for row in rows)] if rows else []
-
-
-def _in_columns(answers: list[dict[str, Any]]) -> list[str]:
-    """Word, label and probability a row without a header, a blank line after each input: as token tasks' files."""
-    return [line for answer in answers
-            for line in (*("\t".join(map(_cell, word.values())) for word in answer["words"]), "")]
-
-
-def _cell(value: Any) -> str:
-    """Numbers with six decimals, lists with `|` between; texts without tabs and line breaks; nothing for None."""
-    if isinstance(value, float):
-        return f"{value:.6f}"
-    if isinstance(value, dict):
-        return " ".join(map(_cell, value.values()))
-    if isinstance(value, list):
-        return "|".join(map(_cell, value))
-    return " ".join(str("" if value is None else value).split())

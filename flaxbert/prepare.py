@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -16,12 +15,12 @@ from flaxbert import (
     packing,
     parallel,
     pretrained,
+    scratch,
     strategies,
     tasks,
     trees,
-    vocabulary,
 )
-from flaxbert.config import SHAPE, Config
+from flaxbert.config import Config
 from flaxbert.data import Encoded, collate
 from flaxbert.errors import InputError, note
 from flaxbert.families import Family
@@ -96,26 +95,6 @@ class Ready:
             yield plan, rows, placement.put_batch(self.family.train_batch(arrays, step), rows)
 
 
-def _source(config: Config, train: Split) -> pretrained.Pretrained:
-    """The model to start from; a new one for pre-training from scratch, with its vocabulary where asked for."""
-    source = pretrained.load(config.model)
-    shape = {name: getattr(config, name) for name in SHAPE if getattr(config, name)}
-    if not shape and not config.vocabulary_size:
-        return source
-    tokenizer = source.tokenizer
-    if config.vocabulary_size:
-        kept = Path(config.output_dir).expanduser() / "model"
-        if config.resume and (kept / "tokenizer.json").is_file():  # not learnt again
-            largest = dataclasses.replace(source.config, vocab_size=config.vocabulary_size)
-            tokenizer = pretrained.load_tokenizer(kept, largest)
-        else:
-            texts = [paragraph for document in train.paragraphs for paragraph in document]
-            pieces = vocabulary.learn(texts, config.vocabulary_size, config.cased)
-            tokenizer = vocabulary.tokenizer(pieces, config.cased)
-            note(f"learnt a vocabulary of {len(pieces)} pieces from the training text")
-    return pretrained.from_scratch(source, shape, tokenizer)
-
-
 def build_model(config: Config, task: Task, shape: Any, frozen_layers: int) -> heads.Model:
     """The model that the settings describe, on an encoder of the given shape (a `BertConfig`)."""
     if config.dropout is not None:
@@ -140,25 +119,27 @@ def prepare(config: Config, shards: int) -> Ready:
     task, splits, report = tasks.load(config)
     for line in report.lines:
         note(line)
-    source = _source(config, splits["train"])
+    source = scratch.source(config, splits["train"])
     if config.max_length > source.config.max_position_embeddings:
-        raise InputError(f"--max_length={config.max_length}: {config.model} has positions for "
-                         f"{source.config.max_position_embeddings} tokens")
+        positions = source.config.max_position_embeddings
+        anew = f", or train a new one with --max_position_embeddings={config.max_length}"
+        raise InputError(f"--max_length={config.max_length}: the model has positions for {positions} tokens; give "
+                         f"--max_length={positions} at most{anew if task.kind == 'pretraining' else ''}")
     strategy = strategies.make(config, source.config.num_hidden_layers)
     model = build_model(config, task, source.config, strategy.frozen_layers)
     params = pretrained.initialise(model, source, config.seed, config.random_init)
+    if config.mimetic_init:
+        params = scratch.mimetic(params, source.config)
     trains = strategy.trains(params)
 
     family = families.make(task, config)
-    encoded = {split: family.encode(source.tokenizer, examples, f"tokenising {split}")
-               for split, examples in splits.items()}
+    encoded = {split: family.encode(source.tokenizer, examples, split) for split, examples in splits.items()}
     family.fit(encoded["train"])
     lengths = encoded["train"].lengths
-    longest = int(lengths.max())
     # Room for up to four sequences of an example; attention's cost grows with the square of T.
     most = config.max_length * min(encoded["train"].sequences, 4)
-    row_length = packing.choose_row_length(lengths, longest, config.batch_size, most) \
-        if config.packing else longest
+    row_length = packing.choose_row_length(lengths, config.batch_size, most) if config.packing \
+        else int(lengths.max())
     epochs = Epochs(lengths, config.batch_size, row_length, config.seed, config.packing)
     total = config.max_steps or max(1, round(config.epochs * epochs.steps_per_epoch))
     needed, slots = packing.rows_needed(epochs, total)

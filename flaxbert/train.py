@@ -40,7 +40,7 @@ def finetune(config: Config) -> dict[str, Any]:
     config = tasks.settled(config.absolute())
     parallel.start(config)
     placement = parallel.make(config)
-    run = _output_dir(config)
+    run = output_dir(config, f"{config.task}-{config.strategy}-{config.seed}")
     found = parallel.agree(lambda: records.claim(run, config))
     if found == "finished":
         note(f"{run}: already finished; nothing to do")
@@ -58,12 +58,12 @@ def finetune(config: Config) -> dict[str, Any]:
     return {**result, "run": str(run)}
 
 
-def _output_dir(config: Config) -> Path:
-    """--output_dir, or a new name under runs/ that no other run of this second has."""
+def output_dir(config: Config, name: str) -> Path:
+    """--output_dir, or runs/NAME-TIME with a number that makes it new; the same in all processes of a pod."""
     def free() -> str:
-        name = f"runs/{config.task}-{config.strategy}-{config.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
+        new = f"runs/{name}-{time.strftime('%Y%m%d-%H%M%S')}"
         return next(each for i in itertools.count(1)
-                    if not Path(each := name if i == 1 else f"{name}.{i}").exists())
+                    if not Path(each := new if i == 1 else f"{new}.{i}").exists())
     if config.resume and not config.output_dir:
         raise InputError("--resume: say which run with --output_dir")
     return Path(config.output_dir or parallel.agree(free)).expanduser().resolve()
@@ -298,17 +298,21 @@ class Loop:
             for split in self._scored_splits():
                 if found := score(self.ready, self.inference, params, split, scores.get("dev")):
                     scores[split] = found
-        for split in self._predicted_splits():
+        for split, name in self._predicted_splits().items():
             encoded = self.ready.encoded[split]
             outputs = self.inference.outputs(params, encoded, f"predicting {split}")
             if parallel.is_main():
-                self.ready.family.write(split, outputs, encoded, self.ready.splits[split],
+                self.ready.family.write(name, outputs, encoded, self.ready.splits[split],
                                         self.run / "predictions", scores.get("dev"))
         return scores
 
-    def _predicted_splits(self) -> list[str]:
-        """The test splits, where --predict_test asks for them."""
-        return [split for split in self.ready.encoded if self.config.predict_test and split.startswith("test")]
+    def _predicted_splits(self) -> dict[str, str]:
+        """Split -> whose official file it goes into: the test splits, or those of dev where there is no test."""
+        if not self.config.predict_test:
+            return {}
+        splits = self.ready.encoded
+        return ({split: split for split in splits if split.startswith("test")}
+                or {split: split.replace("dev", "test") for split in splits if split.startswith("dev")})
 
     def _logged(self, step: int | None = None) -> dict[str, dict[str, float]]:
         """The scores of the last evaluation in the log, or of the one at `step`, by split."""

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from flaxbert import heads, packing, parallel, train, trees, vocabulary
+from flaxbert import heads, packing, parallel, tasks, train, trees, vocabulary
 from flaxbert.bert import BertConfig
 from flaxbert.config import Config
 from flaxbert.data import Encoded, collate
-from flaxbert.pretrained import to_tensors
+from flaxbert.errors import InputError
+from flaxbert.huggingface import to_tensors
 from flaxbert.tasks import toy
 
 ROOT = Path(__file__).parent.parent
@@ -107,6 +109,26 @@ def equal(a: Any, b: Any) -> bool:
     """Whether two trees are the same to the last bit."""
     a, b = trees.flatten(a), trees.flatten(b)
     return a.keys() == b.keys() and all(np.array_equal(a[name], b[name], equal_nan=True) for name in a)
+
+
+def write(path: Path, *lines: str) -> Path:
+    """A text file of these lines, in a folder that is made if need be."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(line + "\n" for line in lines))
+    return path
+
+
+def load(task: str, **given: Any) -> tuple:
+    """Task, splits and report of these settings."""
+    return tasks.load(Config.make(task=task, **given))
+
+
+def refused(function: Callable, *args: Any, **given: Any) -> str:
+    """The one line that a call with bad input raises."""
+    with pytest.raises(InputError) as caught:
+        function(*args, **given)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
 
 
 # --- runs

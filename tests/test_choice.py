@@ -13,37 +13,35 @@ import jax
 import numpy as np
 import pytest
 from cases import worst_gradient
-from small import apply_of, batch_of, config, lively, losses_of, result_of, shape, stop_after, units
+from small import (
+    apply_of,
+    batch_of,
+    config,
+    lively,
+    load,
+    losses_of,
+    refused,
+    result_of,
+    shape,
+    stop_after,
+    units,
+    write,
+)
 
 import flaxbert
-from flaxbert import families, heads, packing, parallel, predict, pretrained, tasks, train, trees
+from flaxbert import families, heads, packing, parallel, predict, tasks, train, trees
+from flaxbert.bert import BertConfig
 from flaxbert.config import Config
 from flaxbert.data import Encoded
-from flaxbert.errors import InputError
 from flaxbert.export import export
+from flaxbert.huggingface import to_tensors
 from flaxbert.inference import Inference
+from flaxbert.model_files import load_tokenizer
 from flaxbert.tasks import words as w
 from flaxbert.tasks.base import ChoiceExamples
 from flaxbert.tasks.toy import SIZES, Writer
 
 SWAG = "video-id,fold-ind,startphrase,sent1,sent2,gold-source,ending0,ending1,ending2,ending3,label"
-
-
-def write(path, *lines):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(line + "\n" for line in lines))
-    return path
-
-
-def load(task, **given):
-    return tasks.load(Config.make(task=task, **given))
-
-
-def refused(function, *args, **given):
-    with pytest.raises(InputError) as caught:
-        function(*args, **given)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 # --- from questions to rows
@@ -156,7 +154,7 @@ def test_splits_of_different_numbers_of_choices_are_scored_alike():
 
 def padding_share(lengths, sequences, batch_size, max_length=128):
     """Of three epochs with the rows that a run chooses."""
-    row_length = packing.choose_row_length(lengths, int(lengths.max()), batch_size, max_length * min(sequences, 4))
+    row_length = packing.choose_row_length(lengths, batch_size, max_length * min(sequences, 4))
     epochs = packing.Epochs(lengths, batch_size, row_length, seed=0)
     needed, _ = packing.rows_needed(epochs, 3 * epochs.steps_per_epoch)
     counts = packing.row_counts(needed, 1)
@@ -166,7 +164,7 @@ def padding_share(lengths, sequences, batch_size, max_length=128):
 
 @pytest.mark.parametrize("name", ["arc_easy", "arc_challenge"])
 def test_padding_share_on_real_questions(outside, name, record_property):
-    words = pretrained.load_tokenizer(outside / "models" / "minilm-l6-h384-uncased", pretrained.BertConfig())
+    words = load_tokenizer(outside / "models" / "minilm-l6-h384-uncased", BertConfig())
     _, splits, _ = load(name, data_dir=str(outside / "data" / "arc"))
     encoded = family(128).encode(words, splits["train"])
     share = padding_share(encoded.lengths, encoded.sequences, 32)
@@ -234,7 +232,7 @@ def test_scores_loss_and_gradients_equal_pytorch(torch, seed, record_property):
     params = lively(params, seed)
     bert = transformers.BertForMultipleChoice(transformers.BertConfig(
         **dataclasses.asdict(model.config), attn_implementation="eager", num_labels=1)).eval()
-    wanted = pretrained.to_tensors(params, "choice")
+    wanted = to_tensors(params, "choice")
     assert wanted.keys() == {name for name, _ in bert.named_parameters()}
     with torch.no_grad():
         for name, value in bert.named_parameters():
@@ -248,7 +246,7 @@ def test_scores_loss_and_gradients_equal_pytorch(torch, seed, record_property):
     for packed in (True, False):
         value, found, gradients = computed(model, params, split, packed)
         errors = [np.abs(found[n, :len(z)] - z.detach().numpy()).max() for n, z in enumerate(scores)]
-        got = pretrained.to_tensors(trees.unflatten(gradients), "choice")
+        got = to_tensors(trees.unflatten(gradients), "choice")
         record_property("errors", str((packed, max(errors), worst_gradient(got, want))))
         assert max(errors) < 2e-5
         assert value == pytest.approx(float(loss.detach()), abs=1e-5)

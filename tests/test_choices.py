@@ -5,10 +5,10 @@ import json
 
 import numpy as np
 import pytest
+from small import load, refused, write
 
 from flaxbert import families, tasks
 from flaxbert.config import Config
-from flaxbert.errors import InputError
 from flaxbert.tasks.base import ChoiceExamples
 
 SWAG = "video-id,fold-ind,startphrase,sent1,sent2,gold-source,ending0,ending1,ending2,ending3,label"
@@ -16,25 +16,8 @@ SWAG_ROW = 'v1,17,x,A man opens a book.,He,gold,"reads, then sleeps.",eats it.,s
 ARC_ROW = "Which one is hot?,ice,fire,snow,rain,B"
 
 
-def write(path, *lines):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(line + "\n" for line in lines))
-    return path
-
-
 def jsonl(path, *rows):
     return write(path, *map(json.dumps, rows))
-
-
-def load(task, **given):
-    return tasks.load(Config.make(task=task, **given))
-
-
-def refused(function, *args, **given):
-    with pytest.raises(InputError) as caught:
-        function(*args, **given)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 # --- files
@@ -236,7 +219,7 @@ def test_predictions_in_the_official_formats_are_scored(tmp_path):
 
 
 @pytest.mark.parametrize(("lines", "said"), [
-    (("w,A", "x,A"), "no prediction for 'y'"), (("w,A", "x,A", "y,A", "q,A"), "something unknown: 'q'"),
+    (("w,A", "x,A"), "no prediction for 'y'"), (("w,A", "x,A", "q,A", "r,A"), "no prediction for 'y'"),
     (("w,A", "x,A", "x,B"), "line 3: a second prediction for 'x'"), (("w,A", "x"), "line 2: 'x' is no id"),
     (("w,A", "x,A", "y,K"), "the prediction for y: the answer is 'K'"), ((), "is no id")])
 def test_predictions_that_do_not_fit_are_told(tmp_path, lines, said):

@@ -7,7 +7,7 @@ import pytest
 from small import command, config, finish, flags, result_of, settings
 
 import flaxbert
-from flaxbert import cli, train
+from flaxbert import cli, demo, parallel, train
 from flaxbert.config import Config
 
 FIELDS = {f.name: f for f in dataclasses.fields(Config)}
@@ -131,6 +131,7 @@ def test_flagfile(capsys, parsed, tmp_path):
     (["evaluate"], ["--run is needed"]),
     (["export", "--run=x"], ["--to is needed"]),
     (["evaluate", "--run=/no/such/run"], ["/no/such/run: no run there"]),
+    (["evaluate", "--run=x", "--label_column=y"], ["--label_column: not together with --run"]),
     (["predict", "--run=x", "--inputs=y"], ["inputs"])])
 def test_bad_input_is_one_line_and_exit_code_2(capsys, arguments, words):
     line = refused(capsys, *arguments)
@@ -142,6 +143,7 @@ def test_bad_input_is_one_line_and_exit_code_2(capsys, arguments, words):
     (["--frozen_layers=3"], "the model has 2 layers"),
     (["--optimizer=adem"], "adamw"),
     (["--max_length=512"], "--max_length=512"),
+    (["--max_length=65"], "=65: the model has positions for 64 tokens; give --max_length=64 at most\n"),
     (["--devices=64"], "--devices=64: there are 4"),
     (["--data_dir=/no/such/folder"], "--data_dir=/no/such/folder: no such folder"),
     (["--text_columns=a"], "--text_columns"),
@@ -150,6 +152,16 @@ def test_settings_that_do_not_fit_are_one_line(capsys, tiny, tmp_path, given, wo
     line = refused(capsys, "finetune", *flags(settings(tiny, tmp_path / "run")), *given)
     assert words in line, line
     assert not (tmp_path / "run").exists()
+
+
+def test_longer_sequences_than_the_model_has_positions_for_name_both_flags(capsys, tiny, tmp_path):
+    (tmp_path / "a.txt").write_text("One.\n\nTwo.\n\nThree.\n")
+    line = refused(capsys, "pretrain", f"--train_file={tmp_path}/a.txt", f"--model={tiny}", "--max_length=65",
+                   f"--output_dir={tmp_path}/run", "--compilation_cache=")
+    assert "--max_length=64 at most, or train a new one with --max_position_embeddings=65" in line
+    line = refused(capsys, "pretrain", f"--train_file={tmp_path}/a.txt", f"--model={tiny}", "--max_length=32",
+                   f"--output_dir={tmp_path}/run", "--compilation_cache=", "--max_position_embeddings=16")
+    assert "--max_length=16 at most, or train a new one with --max_position_embeddings=32" in line
 
 
 def test_an_error_of_several_lines_becomes_one(capsys, monkeypatch):
@@ -190,6 +202,15 @@ def test_the_same_names_in_python_and_on_the_command_line(tiny, tmp_path, capsys
     assert "1 rows" in err
 
 
+def test_anybodys_predictions_for_columns_of_ones_own(capsys, tmp_path):
+    (tmp_path / "dev.csv").write_text("text,mood\nOne.,glad\nTwo.,sad\nThree.,glad\nFour.,sad\n")
+    (tmp_path / "said.tsv").write_text("index\tprediction\n0\tglad\n1\tsad\n2\tsad\n3\tsad\n")
+    code, out, err = call(capsys, "evaluate", "--task=custom", f"--predictions={tmp_path}/said.tsv",
+                          f"--file={tmp_path}/dev.csv", "--text_columns=text", "--label_column=mood")
+    assert code == 0, err
+    assert json.loads(out)["accuracy"] == 0.75
+
+
 def test_as_a_program_bad_input_shows_no_traceback():
     code, out, err = finish(command("finetune", "--task=nothing"))
     assert (code, out) == (2, "")
@@ -207,3 +228,30 @@ def test_demo_draws_both_starts(capsys, tiny, tmp_path):
     starts = {name: json.loads((folder / name / "config.json").read_text())["settings"]["random_init"]
               for name in ("pretrained", "random")}
     assert starts == {"pretrained": False, "random": True}
+
+
+def test_all_processes_of_a_pod_write_a_demo_where_the_main_one_says(monkeypatch, tmp_path):
+    """By its clock, not by everybody's own."""
+    monkeypatch.chdir(tmp_path)
+    begun, said, runs = [], [], []
+
+    def main_process(work):
+        assert begun, "the pod is joined first"
+        said.append(work())
+        return "runs/of-the-main-process"
+    monkeypatch.setattr(parallel, "start", begun.append)
+    monkeypatch.setattr(parallel, "agree", main_process)
+    monkeypatch.setattr(demo, "finetune", lambda given: runs.append(given.output_dir) or {"status": "interrupted"})
+    result = demo.demo(Config.make(task="toy_pair"))
+    assert len(said) == 1
+    assert said[0].startswith("runs/demo-toy_pair-")
+    assert result["run"] == f"{tmp_path}/runs/of-the-main-process"
+    assert runs == [f"{result['run']}/pretrained"]
+    demo.demo(Config.make(task="toy_pair", output_dir="mine"))
+    assert len(said) == 1
+    assert runs[1] == f"{tmp_path}/mine/pretrained"
+
+
+def test_a_demo_to_go_on_with_has_a_name(capsys):
+    line = refused(capsys, "demo", "--resume", "--compilation_cache=")
+    assert "--resume: say which run with --output_dir" in line

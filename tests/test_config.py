@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from flaxbert import tasks
-from flaxbert.config import RECIPES, Config
+from flaxbert.config import DEFAULTS, RECIPES, Config
 from flaxbert.errors import InputError
 
 FIELDS = {f.name: f for f in dataclasses.fields(Config)}
@@ -47,6 +47,19 @@ def test_single_settings_override_a_recipe_even_with_the_default():
     c = Config.make(recipe="mosbach", epochs=3.0, bias_correction=False)
     assert (c.epochs, c.bias_correction, c.batch_size) == (3.0, False, 16)
     assert Config.make(recipe="devlin", bias_correction=True).bias_correction is True
+
+
+@pytest.mark.parametrize("task", DEFAULTS)
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_overrides_a_tasks_own_defaults_and_a_single_setting_both(recipe, task):
+    """All but the peak of the learning rate and the size of the run, where the paper does not fix them."""
+    free = {"learning_rate", "batch_size", "epochs"} - set(RECIPES[recipe])
+    made = Config.make(task=task, recipe=recipe)
+    for name in DEFAULTS[task]:
+        assert getattr(made, name) == (DEFAULTS[task] if name in free else RECIPES[recipe])[name], name
+    assert made.beta2 == 0.999
+    assert Config.make(task=task).beta2 == 0.98
+    assert Config.make(task=task, recipe=recipe, beta2=0.98).beta2 == 0.98
 
 
 def test_recipes_hold_nothing_but_settings_of_the_right_type():
@@ -113,9 +126,37 @@ def test_a_value_out_of_range_says_the_range(name, value):
     (dict(seed=None), "--seed=None: should be a whole number"),
     (dict(bias_correction=1), "--bias_correction=1: should be true or false"),
     (dict(epochs=0), "--epochs=0"),
+    (dict(task="pretrain", next_sentence=True, max_length=4), "--max_length=4: --next_sentence needs 5"),
     (dict(micro_batches=64), "--micro_batches=64: more than --batch_size=32")])
 def test_a_value_of_another_type_or_that_cannot_work_is_refused(given, text):
     assert refused(**given).startswith(text)
+
+
+@pytest.mark.parametrize(("given", "said"), [
+    (dict(task="squad", null_threshold=1.0), "--null_threshold: only for spans that may lack an answer (squad2)"),
+    (dict(task="toy_span", null_threshold=0.0), "--null_threshold: only for spans that may lack an answer"),
+    (dict(task="pretrain", cased=True), "--cased: only for a new vocabulary (--vocabulary_size)"),
+    (dict(task="toy_pair", cased=True), "--cased: only for `flaxbert pretrain`")])
+def test_a_setting_that_would_be_ignored_is_refused(given, said):
+    with pytest.raises(InputError) as caught:
+        tasks.resolve(Config.make(**given))
+    assert str(caught.value).startswith(said)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("given", [dict(task="squad2", null_threshold=1.0),
+                                   dict(task="pretrain", cased=True, vocabulary_size=300)])
+def test_a_setting_that_is_looked_at_is_not(given):
+    assert tasks.resolve(Config.make(**given)).name == given["task"]
+
+
+@pytest.mark.parametrize("next_sentence", [False, True])
+def test_pre_training_has_no_classes_to_weigh(tmp_path, next_sentence):
+    (tmp_path / "a.txt").write_text("One.\n\nTwo.\n\nThree.\n\nFour.\n")
+    given = Config.make(task="pretrain", train_file=str(tmp_path / "a.txt"), next_sentence=next_sentence)
+    assert len(tasks.load(given)[1]["train"])
+    with pytest.raises(InputError, match="--class_weights=1,2: pretrain is a pretraining task, it has no classes"):
+        tasks.load(dataclasses.replace(given, class_weights=(1.0, 2.0)))
 
 
 def test_python_may_give_what_means_the_same():

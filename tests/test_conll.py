@@ -73,7 +73,7 @@ def test_iob1_is_found_and_made_iob2(folder):
     task, splits, report = load(task="ner", data_dir=str(folder))
     assert named(task, splits["train"]) == [["B-ORG", "O", "B-PER", "I-PER", "B-PER", "B-LOC"], ["B-LOC", "B-LOC"]]
     assert report.lines == (f"{folder}/train.txt: its tags are IOB1, read as IOB2",)
-    assert splits["train"].rows[0][0] == ("EU", "I-ORG")  # what the official files repeat stays as it was
+    assert splits["train"].rows[0][0] == ("EU", "I-ORG")  # as the file has it
 
 
 def test_any_spans_survive_either_scheme():
@@ -110,6 +110,7 @@ def test_real_files(outside):
 
 
 # --- bad input: line 3 of a file of good lines
+DOCUMENT = "-DOCSTART- O"
 GOOD = ("EU B-ORG", "rejects O", "", "Peter B-PER", "Blackburn I-PER", "")
 BAD = {
     "call B": ("'B' is neither IOB1 nor IOB2", "B-TYPE or I-TYPE would be right"),
@@ -140,6 +141,27 @@ def test_most_tags_decide_the_scheme_of_a_file(folder):
     message = refused(task="ner", data_dir=str(folder))
     assert "train.txt, line 3: B-LOC cannot begin a span in IOB1" in message
     assert "I-LOC would be right" in message
+
+
+@pytest.mark.parametrize(("lines", "place"), [
+    ((DOCUMENT, "", DOCUMENT, "", *GOOD), "line 1"), ((DOCUMENT, DOCUMENT, *GOOD), "line 1"),
+    ((*GOOD, DOCUMENT, "", "", DOCUMENT, "", *GOOD), "line 7"), ((*GOOD, DOCUMENT, ""), "line 7")])
+def test_a_document_without_a_sentence_is_told_or_counted(folder, lines, place):
+    write(folder / "dev.txt", DOCUMENT, "", *GOOD)
+    path = write(folder / "train.txt", *lines)
+    told = f"{place}: an empty document: no sentence after -DOCSTART-"
+    assert f"{path}, {told}" in refused(task="ner", data_dir=str(folder))
+    _, splits, report = load(task="ner", data_dir=str(folder), skip_bad_rows=True)
+    assert len(splits["train"]) == 2 * lines.count(GOOD[0])
+    assert report.skipped == {str(path): 1}
+    assert told in report.lines[0]
+
+
+def test_a_document_of_bad_sentences_is_not_told_of_twice(folder):
+    write(folder / "dev.txt", *GOOD)
+    path = write(folder / "train.txt", *GOOD, DOCUMENT, "", "one too many", "", DOCUMENT, "", *GOOD)
+    _, splits, report = load(task="ner", data_dir=str(folder), skip_bad_rows=True)
+    assert (len(splits["train"]), report.skipped) == (4, {str(path): 1})
 
 
 @pytest.mark.parametrize(("task", "content", "said"), [
@@ -288,6 +310,62 @@ def test_a_prediction_file_repeats_the_columns_up_to_the_tag(folder):
     path = tagged.write(chunk, "test", [["B-NP"] * len(words) for words in WORDS], splits["dev"], folder / "out")
     assert path.name == "conll2003_chunk.txt"
     assert path.read_text().splitlines()[2] == "EU NNP B-NP B-NP"  # the right tag last but one, as conlleval wants
+
+
+def test_both_tags_of_a_prediction_file_are_in_iob2(tmp_path):
+    """Of a file in IOB1 too: else the two columns would disagree where the model is right."""
+    lines = ("-DOCSTART- O", "", "EU I-ORG", "and O", "Anna I-PER", "Lee I-PER", "Bo B-PER", "", "Rome I-LOC", "")
+    task, splits, _ = load(task="ner", train_file=str(write(tmp_path / "a.txt", *lines)),
+                           dev_file=str(tmp_path / "a.txt"))
+    path = tagged.write(task, "dev", named(task, splits["dev"]), splits["dev"], tmp_path / "out")
+    assert path.read_text().splitlines() == [
+        "-DOCSTART- O O", "", "EU B-ORG B-ORG", "and O O", "Anna B-PER B-PER", "Lee I-PER I-PER", "Bo B-PER B-PER",
+        "", "Rome B-LOC B-LOC", ""]
+    assert tagged.read(task, path, splits["dev"]) == named(task, splits["dev"])
+
+
+def test_labels_are_those_of_the_gold_file_and_the_predictions(tmp_path, monkeypatch):
+    """No training file is needed, and the hub is not asked."""
+    monkeypatch.setattr(tasks, "read_hub", lambda *_: pytest.fail("the hub was asked"))
+    lines = ("EU NNP I-NP I-ORG", "met VBD I-VP O", "Anna NNP I-NP I-PER", "Lee NNP I-NP I-PER", "")
+    gold = str(write(tmp_path / "gold.txt", *lines))
+
+    def scored(task, *tags):
+        words = (line.split()[0] for line in lines[:-1])
+        said = write(tmp_path / "said.txt", *map(" ".join, zip(words, tags, strict=True)))
+        return predict.evaluate_file(task, str(said), file=gold)
+    scores = scored("ner", "B-LOC", "O", "I-PER", "I-PER")
+    assert (scores["f1"], scores["f1_PER"], scores["f1_ORG"], scores["f1_LOC"]) == (0.5, 1, 0, 0)
+    assert scores["accuracy"] == 0.75  # in IOB1, as the gold file is
+    assert scored("ner", "B-LOC", "O", "B-PER", "I-PER") == scores  # and in IOB2
+    assert scored("ner", "B-LOC", "O", "B-PER", "B-PER")["accuracy"] == 0.5
+    assert scored("conll2003_pos", "NNP", "VBZ", "NNP", "NNP")["accuracy"] == 0.75
+    scores = scored("conll2003_chunk", "B-NP", "B-VP", "B-NP", "B-NP")
+    assert (scores["precision"], scores["recall"]) == (0.5, pytest.approx(2 / 3))
+    with pytest.raises(InputError, match=r"said\.txt, line 2: unknown label 'VP'; valid: B-NP, B-VP, I-NP, I-VP"):
+        scored("conll2003_chunk", "B-NP", "VP", "B-NP", "B-NP")
+
+
+def test_predictions_for_sentences_that_are_left_out_are_too(tmp_path, capsys):
+    gold = write(tmp_path / "gold.txt", DOCUMENT, "", *GOOD, "call L-PER", "", DOCUMENT, "", "Oslo B-LOC")
+    said = tmp_path / "said.txt"
+    said.write_text("".join(f"{line} O\n" if line else "\n" for line in gold.read_text().splitlines()))
+    with pytest.raises(InputError, match=r"gold\.txt, line 9: tag 'L-PER' is neither"):
+        predict.evaluate_file("ner", str(said), file=str(gold))
+    scores = predict.evaluate_file("ner", str(said), file=str(gold), skip_bad_rows=True)
+    assert (scores["examples"], scores["accuracy"]) == (3, 1 / 5)
+    assert f"{said}: skipped 1 bad row: line 9: 'call' where the split has 'Oslo'" in capsys.readouterr().err
+    said.write_text(said.read_text().replace("Blackburn", "Black"))
+    with pytest.raises(InputError) as caught:
+        predict.evaluate_file("ner", str(said), file=str(gold), skip_bad_rows=True)
+    assert "1 sentences; the split has 3; left out: line 7: 'Black' where" in str(caught.value)
+
+
+def test_lines_between_documents_do_not_matter_in_predictions(tmp_path):
+    examples = tasks.base.TokenExamples([["EU"], ["Oslo"]], None, [1, 3], ["0", "1"])
+    odd = ("-DOCSTART-", "-DOCSTART- X", "EU\tO", "", "", "-DOCSTART- O", "Oslo O", "", "-DOCSTART- O")
+    for lines in (("EU O", "", "Oslo O"), odd):
+        assert tagged.read(NER, write(tmp_path / "p.txt", *lines), examples) == [["O"], ["O"]]
 
 
 def test_anybodys_predictions_are_scored(tmp_path):

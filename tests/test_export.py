@@ -14,6 +14,7 @@ from flaxbert.bert import BertConfig
 from flaxbert.checkpoint import Checkpoints
 from flaxbert.errors import InputError
 from flaxbert.export import export, head_settings, model_card, save_model_folder
+from flaxbert.model_files import load_tokenizer
 
 KINDS = {"classification": ("cat", "dog", "cow"), "multi_label": ("red", "round"), "regression": ()}
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "cat", "sat"]
@@ -30,7 +31,7 @@ def make_run(folder, kind="classification", result=RESULT):
     labels = KINDS[kind]
     (folder / "source").mkdir(parents=True)
     (folder / "source" / "vocab.txt").write_text("\n".join(VOCABULARY))
-    tokenizer = pretrained.load_tokenizer(folder / "source", CONFIG)
+    tokenizer = load_tokenizer(folder / "source", CONFIG)
     tokenizer("the cat", truncation=True, padding="max_length", max_length=5)
     run = folder / "run"
     save_model_folder(run / "model", {**SOURCE, **head_settings(kind, labels)}, tokenizer)

@@ -14,13 +14,14 @@ FLOORS = {
     "errors": 0, "progress": 0, "packing": 0, "trees": 0, "report": 0, "segments": 0,
     "config": 1, "bert": 1, "metrics": 1, "span_metrics": 1, "token_metrics": 1, "masking": 1, "vocabulary": 1,
     "heads": 2, "optimizers": 2, "records": 2, "strategies": 2, "steps": 2, "parallel": 2, "tasks": 2,
-    "data": 3, "checkpoint": 3,
+    "model_files": 2, "data": 3, "checkpoint": 3, "huggingface": 3,
     "pretrained": 4, "inference": 4, "families": 4,
-    "export": 5, "prepare": 5,
-    "train": 6, "predict": 6,
-    "__init__": 7, "demo": 7,
-    "cli": 8,
-    "__main__": 9,
+    "export": 5, "scratch": 5,
+    "prepare": 6,
+    "train": 7, "predict": 7,
+    "__init__": 8, "demo": 8,
+    "cli": 9,
+    "__main__": 10,
 }
 LINEN = {"bert.py", "heads.py"}
 FILES = sorted(ROOT.rglob("*.py"))

@@ -9,7 +9,7 @@ import pytest
 
 from flaxbert import heads, trees
 from flaxbert.bert import BertConfig
-from flaxbert.pretrained import from_tensors, to_tensors
+from flaxbert.huggingface import from_tensors, to_tensors
 
 GOLDEN = sorted((Path(__file__).parent / "golden" / "heads").glob("*.npz"))
 CLOSE = 2e-5

@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flaxbert import packing, pretrained, tasks
+from flaxbert import packing, tasks
+from flaxbert.bert import BertConfig
 from flaxbert.config import Config
 from flaxbert.data import encode
+from flaxbert.model_files import load_tokenizer
 from flaxbert.packing import Epochs
 
 T = 24
@@ -160,21 +162,22 @@ def test_a_sampled_run_never_lacks_a_row_count_or_a_slot(packed):
 def test_row_length_suits_the_texts():
     rng = np.random.default_rng(0)
     short, long = rng.integers(5, 20, 400), rng.integers(90, 129, 400)
-    chosen = packing.choose_row_length(short, int(short.max()), 32, 128)
+    chosen = packing.choose_row_length(short, 32, 128)
     assert chosen % 32 == 0
     assert chosen <= 128
-    assert packing.choose_row_length(long, int(long.max()), 32, 128) == 128
-    few = packing.choose_row_length(short, int(short.max()), 2, 128)
+    assert packing.choose_row_length(long, 32, 128) == 128
+    few = packing.choose_row_length(short, 2, 128)
     assert few == 32  # two short texts do not fill a long row
     for lengths, batch in ((short, 32), (long, 32), (short, 2)):
-        best = packing.choose_row_length(lengths, int(lengths.max()), batch, 128)
+        best = packing.choose_row_length(lengths, batch, 128)
         assert best >= lengths.max()
 
 
 def test_rows_are_longer_than_a_sequence_may_be_only_where_much_padding_would_be_left():
     def chosen(low, high):
         lengths = np.random.default_rng(0).integers(low, high, 2000)
-        return packing.choose_row_length(lengths, 384, 32, 384)
+        lengths[0] = 384
+        return packing.choose_row_length(lengths, 32, 384)
     assert chosen(240, 256) == 512  # one would stand alone in 384
     assert chosen(180, 192) == 384
     assert chosen(300, 384) == 384  # no two of them in any row
@@ -188,7 +191,7 @@ REAL = {"mrpc": "glue/MRPC", "rte": "glue/RTE", "mnli": "glue/MNLI"}
 
 @pytest.fixture(scope="module")
 def vocabulary(outside):
-    return pretrained.load_tokenizer(outside / "models" / "minilm-l6-h384-uncased", pretrained.BertConfig())
+    return load_tokenizer(outside / "models" / "minilm-l6-h384-uncased", BertConfig())
 
 
 @pytest.fixture(scope="module")
@@ -205,7 +208,7 @@ def real_lengths(outside, vocabulary):
 @pytest.mark.parametrize("name", REAL)
 def test_padding_share_on_real_data(real_lengths, name, batch_size, record_property):
     lengths = real_lengths[name]
-    row_length = packing.choose_row_length(lengths, int(lengths.max()), batch_size, 128)
+    row_length = packing.choose_row_length(lengths, batch_size, 128)
     epochs = Epochs(lengths, batch_size, row_length, seed=0)
     needed, _ = packing.rows_needed(epochs, 3 * epochs.steps_per_epoch)
     counts = packing.row_counts(needed, 1)

@@ -12,7 +12,8 @@ import pytest
 
 from flaxbert import heads, trees
 from flaxbert.bert import BertConfig
-from flaxbert.pretrained import from_tensors, load, to_tensors
+from flaxbert.huggingface import from_tensors, to_tensors
+from flaxbert.pretrained import load
 
 GOLDEN = sorted((Path(__file__).parent / "golden").glob("*.npz"))
 STATES, LOSS, PACKED = 2e-5, 1e-5, 1e-5

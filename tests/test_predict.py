@@ -6,11 +6,10 @@ import sys
 
 import numpy as np
 import pytest
-from small import config, result_of
+from small import config, refused, result_of
 
 import flaxbert
 from flaxbert import predict, tasks, train
-from flaxbert.errors import InputError
 from flaxbert.export import export
 
 TEXTS = ["The bread was not good at all.", "I liked it.", "Last week nobody liked the film we saw near the river.",
@@ -35,13 +34,6 @@ def pairs_run(tiny, tmp_path_factory):
 @pytest.fixture(scope="module")
 def predictor(run):
     return flaxbert.load(run)
-
-
-def refused(function, *args, **kwargs):
-    with pytest.raises(InputError) as caught:
-        function(*args, **kwargs)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 # --- in Python
@@ -260,3 +252,46 @@ def test_several_labels_of_ones_own(tiny, tmp_path):
     predict.predict(run, str(tmp_path / "in.tsv"), str(tmp_path / "out.tsv"))
     assert [line.split("\t")[0] for line in (tmp_path / "out.tsv").read_text().splitlines()] == [
         "labels", *("|".join(answer["labels"]) for answer in answers)]
+    predict.evaluate(run, write=str(tmp_path / "written"))
+    again = predict.evaluate_file("custom", str(tmp_path / "written" / "custom.dev.tsv"),
+                                  file=str(tmp_path / "dev.tsv"), text_columns=("text",), label_column="topics",
+                                  label_type="multi_label")
+    assert {name: again[name] for name in ("f1", "exact_match", "precision", "recall")} == pytest.approx(
+        {name: scores[name] for name in ("f1", "exact_match", "precision", "recall")})
+
+
+# --- anybody's predictions for one's own data
+
+def gold(folder, *labels):
+    """A file of one's own with these labels, and no others beside it."""
+    file = folder / "gold.jsonl"
+    file.write_text("".join(json.dumps({"text": f"Text {n}.", "mood": label, "id": f"n{n}"}) + "\n"
+                            for n, label in enumerate(labels)))
+    return dict(file=str(file), text_columns=("text",), label_column="mood")
+
+
+def said(folder, *predictions):
+    file = folder / "said.tsv"
+    file.write_text("index\tprediction\n" + "".join(f"n{n}\t{p}\n" for n, p in enumerate(predictions)))
+    return str(file)
+
+
+def test_labels_of_ones_own_are_those_of_both_files(tmp_path):
+    given = gold(tmp_path, "sad", "glad", "glad", "sad")
+    scores = predict.evaluate_file("custom", said(tmp_path, "sad", "glad", "sad", "sad"), **given)
+    assert (scores["accuracy"], scores["f1"], scores["split"]) == (0.75, 0.8, given["file"])  # glad, sad: of sad
+    scores = predict.evaluate_file("custom", said(tmp_path, "sad", "glad", "mad", "sad"), **given)
+    assert (scores["accuracy"], scores["f1"]) == (0.75, pytest.approx((1 + 2 / 3 + 0) / 3))  # of three, the mean
+    given = gold(tmp_path, 1, 2.5, 4)
+    scores = predict.evaluate_file("custom", said(tmp_path, "2", "5", "8"), **given, label_type="regression")
+    assert (scores["pearson"], scores["spearman"]) == (pytest.approx(1), pytest.approx(1))
+
+
+@pytest.mark.parametrize(("given", "words"), [
+    ({}, "--text_columns=: --task=custom needs the name of one text column"),
+    (dict(text_columns=("text",)), "--label_column: --task=custom needs"),
+    (dict(text_columns=("text",), label_column="mood"), "--file is needed, the split that --predictions are of"),
+    (dict(task="ner"), "--file is needed, the split that --predictions are of; ner has none of its own"),
+    (dict(task="rte", label_column="mood"), "--label_column: only for --task=custom")])
+def test_what_is_needed_to_score_predictions_is_told(tmp_path, given, words):
+    assert words in refused(predict.evaluate_file, predictions=said(tmp_path, "x"), **{"task": "custom", **given})

@@ -1,17 +1,29 @@
 """Checkpoints in: every spelling of the same weights, and each thing that can be wrong with a folder."""
 
+import dataclasses
 import json
 import shutil
+import socket
+from pathlib import Path
 
 import cases
+import jax
 import ml_dtypes
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
+from small import TINY, config, lively
 
-from flaxbert import heads, pretrained, trees
+import flaxbert
+from flaxbert import heads, model_files, pretrained, trees
 from flaxbert.bert import BertConfig
+from flaxbert.checkpoint import Checkpoints
+from flaxbert.config import Config
 from flaxbert.errors import InputError
+from flaxbert.export import export, head_settings, save_model_folder
+from flaxbert.huggingface import to_tensors
+from flaxbert.model_files import load_tokenizer
+from flaxbert.prepare import prepare
 
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "cat", "sat", "mat", "on", "##s", "."]
 SETTINGS = dict(model_type="bert", vocab_size=14, hidden_size=8, num_hidden_layers=2, num_attention_heads=2,
@@ -29,7 +41,7 @@ def params():
 
 @pytest.fixture
 def tensors(params):
-    return pretrained.to_tensors(params)
+    return to_tensors(params)
 
 
 @pytest.fixture
@@ -216,11 +228,80 @@ def test_a_hub_name(monkeypatch, folder, params):
 
 
 def test_the_bundled_model():
-    if not pretrained.BUNDLED.is_dir():
+    if not model_files.BUNDLED.is_dir():
         pytest.skip("the bundled folder is not there yet")
     got = pretrained.load("bundled")
-    assert set(got.params) in ({"bert", "pooler"}, set())
+    assert set(got.params) in ({"bert", "pooler", "mlm", "nsp"}, set())
     assert len(got.tokenizer) <= got.config.vocab_size
+
+
+class TestBundled:
+    """The folder in the box, as an export of one of our pre-training runs in half precision."""
+
+    @pytest.fixture(scope="class")
+    def exported(self, tmp_path_factory, tokenizer):
+        """(folder, what it holds of the run's parameters)."""
+        at = tmp_path_factory.mktemp("bundled")
+        given = Config.make(task="pretrain", next_sentence=True, max_length=32)
+        labels = ("next", "random")
+        params = lively(jax.eval_shape(lambda: heads.init(heads.PretrainingModel(TINY, 2), 0)))
+        settings = {"model_type": "bert", **dataclasses.asdict(TINY), **head_settings("pretraining", labels)}
+        save_model_folder(at / "run" / "model", settings, tokenizer)
+        checkpoints = Checkpoints(at / "run")
+        checkpoints.save_best(1, params, {})
+        checkpoints.close()
+        (at / "run" / "config.json").write_text(json.dumps({"settings": given.to_json(), "task": {
+            "name": "pretrain", "kind": "pretraining", "labels": labels, "metrics": ["perplexity"]}}))
+        export(at / "run", at / "to", dtype="float16")
+        halves = load_file(at / "to" / "model.safetensors").values()
+        assert {each.dtype.name for each in halves} == {"float16"}
+        return at / "to", trees.map_named(lambda _, leaf: leaf.astype(np.float16).astype(np.float32), params)
+
+    @pytest.fixture
+    def params(self, exported, tmp_path, monkeypatch):
+        """The parameters; a copy of the folder stands in the bundled one's place, and there is no network."""
+        monkeypatch.setattr(model_files, "BUNDLED", Path(shutil.copytree(exported[0], tmp_path / "bundled")))
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+        asked = []
+
+        def refuse(*args):
+            asked.append(args)
+            raise OSError("no network")
+        monkeypatch.setattr(socket.socket, "connect", refuse)
+        monkeypatch.setattr(socket, "getaddrinfo", refuse)
+        yield exported[1]
+        assert asked == []
+
+    def test_float32_with_both_heads(self, params):
+        got = pretrained.load("bundled")
+        equal(got.params, params)
+        assert set(got.params) == {"bert", "pooler", "mlm", "nsp"}
+        assert (got.kind, got.config) == ("pretraining", TINY)
+
+    def test_pre_training_goes_on_with_both_heads(self, params, tmp_path):
+        (tmp_path / "text.txt").write_text("The cat sat. It was good.\n\n" * 8)
+        given = Config.make(task="pretrain", train_file=str(tmp_path / "text.txt"), max_length=32,
+                            next_sentence=True)
+        assert given.model == "bundled"
+        equal(prepare(given, 1).params, params)
+        masked = dataclasses.replace(given, next_sentence=False)
+        equal(prepare(masked, 1).params, {name: params[name] for name in ("bert", "mlm")})
+
+    @pytest.mark.parametrize("weights", [True, False])
+    def test_fine_tuning_and_random_init_that_needs_no_weights(self, params, tmp_path, monkeypatch, weights):
+        given = config("bundled", tmp_path / "run")
+        random = trees.to_host(heads.init(heads.SequenceModel(TINY, 2), 0))
+        trained = {name: params[name] for name in ("bert", "pooler")}
+        equal(prepare(given, 1).params, {**trained, "head": random["head"]})
+        if weights:
+            monkeypatch.setattr(pretrained, "read_tensors", lambda *args: pytest.fail("not to be read"))
+        else:
+            (model_files.BUNDLED / "model.safetensors").unlink()
+        equal(prepare(dataclasses.replace(given, random_init=True), 1).params, random)
+
+    def test_masks_are_filled(self, params):
+        answers = flaxbert.load("bundled")(["The [MASK] was [MASK]."])
+        assert [len(answer["masked"]) for answer in answers] == [2]
 
 
 class TestTokenizer:
@@ -294,6 +375,19 @@ class TestInitialise:
         equal(got, trees.to_host(heads.init(model, 1)))
 
 
+def test_a_shape_and_a_tokenizer_need_no_weights(tmp_path, tensors):
+    folder = str(write(tmp_path / "hf", None))
+    refused(folder, "no weights")
+    got = pretrained.load(folder, weights=False)
+    assert (got.params, got.config) == ({}, CONFIG)
+    assert len(got.tokenizer) == len(VOCABULARY)
+    model = heads.SequenceModel(CONFIG, 3)
+    equal(pretrained.initialise(model, got, 1, random_init=True), trees.to_host(heads.init(model, 1)))
+    (write(tmp_path / "hf", tensors) / "vocab.txt").unlink()
+    with pytest.raises(InputError, match="no tokenizer"):
+        pretrained.load(folder, weights=False)
+
+
 def test_a_real_folder_with_float16_and_padding(outside):
     got = pretrained.load(str(outside / "models" / "minilm-l6-h384-uncased"))
     assert set(got.params) == {"bert", "pooler"}
@@ -306,6 +400,6 @@ def test_googles_vocabularies(outside, tmp_path, tensors):
     folder = write(tmp_path / "hf", tensors, vocab_size=30522)
     for name, pieces in (("uncased", ["hello", "sao", "paulo"]), ("cased", ["Hello", "São", "Paulo"])):
         shutil.copy(outside / "models" / "bert-vocab" / f"{name}-vocab.txt", folder / "vocab.txt")
-        tokenizer = pretrained.load_tokenizer(folder, BertConfig())
+        tokenizer = load_tokenizer(folder, BertConfig())
         assert tokenizer.tokenize("Hello São Paulo") == pieces
     assert load_file(folder / "model.safetensors")["bert.pooler.dense.bias"].dtype == np.float32

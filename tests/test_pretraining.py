@@ -12,30 +12,23 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from small import config, equal, flags, losses_of, result_of, rows_of, settings
+from small import config, equal, flags, losses_of, refused, result_of, rows_of, settings
 
 import flaxbert
-from flaxbert import cli, families, heads, masking, predict, pretrained, tasks, train, vocabulary
+from flaxbert import cli, families, heads, masking, predict, pretrained, segments, tasks, train, vocabulary
 from flaxbert.bert import BertConfig
 from flaxbert.checkpoint import load_params
 from flaxbert.config import DEFAULTS, Config
 from flaxbert.data import collate
-from flaxbert.errors import InputError
 from flaxbert.export import export
+from flaxbert.huggingface import from_tensors, to_tensors
 from flaxbert.masking import Vocabulary
 from flaxbert.packing import pack
 from flaxbert.prepare import prepare
-from flaxbert.tasks import toy
+from flaxbert.tasks import corpus, toy
 from flaxbert.tasks.base import Documents
 
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", *"abcdefgh", *(f"##{c}" for c in "abcdefgh")]
-
-
-def refused(function, *args, **kwargs):
-    with pytest.raises(InputError) as caught:
-        function(*args, **kwargs)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 @pytest.fixture(scope="module")
@@ -226,6 +219,13 @@ def test_dev_is_masked_the_same_way_each_time(tokenizer):
         assert one.weights[begin:end].sum() == np.rint(0.15 * (end - begin - 2))
 
 
+def test_the_labels_of_next_sentences_have_the_names_of_their_numbers():
+    assert family().next_sentence is False
+    asked = family(next_sentence=True)
+    assert asked.next_sentence is True
+    assert (asked.task.labels[segments.NEXT], asked.task.labels[segments.RANDOM]) == ("next", "random")
+
+
 @pytest.fixture(scope="module")
 def pairs(tokenizer):
     split = documents([[int(n) for n in np.random.default_rng(i).integers(3, 9, 12)] for i in range(40)])
@@ -383,6 +383,38 @@ def test_bad_lines_are_skipped_where_asked(tmp_path):
     assert "skipped 1 bad row" in report.lines[0]
 
 
+UNSEEN = "\u200b\u2060\ufeff \x07 \ufffd \u0301 \ue000"  # zero-width, control, unknown, accent, private use
+
+
+@pytest.mark.parametrize(("content", "place", "words"), [
+    (f"One.\n\n{UNSEEN}\n\u200b\n\nTwo.\n\nThree.", "line 3", "nothing but characters that are not to be seen"),
+    (f"One.\n\nTwo.\n\nThree.\n\n{UNSEEN}", "line 7", "nothing but"), ("", "line 1", "the file has no text"),
+    ("\n \n", "line 1", "the file has no text")])
+def test_an_empty_document_is_told_or_counted(tmp_path, content, place, words):
+    file = tmp_path / "a.txt"
+    file.write_text(content)
+    (tmp_path / "b.txt").write_text("Four.\n\n\n\nFive.\n\u200b\n\n\n")  # paragraphs may be empty
+    told = f"{place}: an empty document: {words}"
+    assert f"{file}, {told}" in refused(read, tmp_path)
+    splits, report = read(tmp_path, skip_bad_rows=True)
+    found = [paragraphs[0] for split in splits.values() for paragraphs in split.paragraphs]
+    assert found == (["One.", "Two.", "Three."] if "One" in content else []) + ["Four.", "Five."]
+    assert report.skipped == {str(file): 1}
+    assert told in report.lines[0]
+
+
+def test_no_token_comes_of_what_counts_as_empty_and_one_of_all_else(tokenizer, capsys):
+    assert tokenizer(UNSEEN, add_special_tokens=False)["input_ids"] == []
+    assert corpus.is_empty(UNSEEN)
+    for seen in ("a", ".", "\u4e2d", "\U0001f642", "\u0903", "\u20dd"):
+        assert not corpus.is_empty(UNSEEN + seen)
+        assert tokenizer(seen, add_special_tokens=False)["input_ids"]
+    split = Documents([["a b"], [UNSEEN], ["c"]], ["0", "1", "2"])
+    encoded = family().encode(tokenizer, split, "train")
+    assert len(encoded) == 2
+    assert "train: documents left out, of which no token comes: 1" in capsys.readouterr().err
+
+
 def test_files_that_are_not_there(tmp_path):
     assert "no file" in refused(read, tmp_path / "none.txt")
     assert "no .txt file" in refused(read, tmp_path)
@@ -399,6 +431,13 @@ def test_text_of_a_hub_dataset(tmp_path):
     _, splits, _ = tasks.load(Config.make(task="pretrain", hub_dataset=str(tmp_path)))
     assert splits["train"].paragraphs == [["One.", "Two."], ["Three."]]
     assert splits["dev"].paragraphs == [["Four."]]
+    (tmp_path / "validation.jsonl").write_text("".join(json.dumps({"text": line}) + "\n" for line in (
+        "Four.", "", "\u200b", "\u200b", "", "Five.")))
+    given = dict(task="pretrain", hub_dataset=str(tmp_path))
+    assert "split validation, row 2: an empty document" in refused(tasks.load, Config.make(**given))
+    _, splits, report = tasks.load(Config.make(**given, skip_bad_rows=True))
+    assert splits["dev"].paragraphs == [["Four."], ["Five."]]
+    assert list(report.skipped.values()) == [1]
 
 
 # --- a vocabulary
@@ -468,7 +507,7 @@ def test_equals_pytorch(seed, record_property):
                next_sentence_label=torch.from_numpy(batch["labels"]["nsp"][:, 0]).long())
     out.loss.backward()
     tensors = {name: value.detach().numpy().copy() for name, value in bert.named_parameters()}
-    params = pretrained.from_tensors(tensors, shape, "here", "pretraining")
+    params = from_tensors(tensors, shape, "here", "pretraining")
     model = heads.PretrainingModel(shape, 2)
 
     def loss_of(params):
@@ -483,7 +522,7 @@ def test_equals_pytorch(seed, record_property):
               "loss": abs(float(loss) - float(out.loss.detach()))}
     record_property("errors", str(errors))
     assert max(errors.values()) < 2e-5, errors
-    ours = pretrained.to_tensors(gradients, "pretraining")
+    ours = to_tensors(gradients, "pretraining")
     expected = {name: value.grad.numpy() for name, value in bert.named_parameters()}
     assert ours.keys() == expected.keys()
     assert cases.worst_gradient(ours, expected)[0] < 1

@@ -15,12 +15,14 @@ from small import batch_of, config, losses_of, result_of, write_model
 from small import settings as run_settings
 
 import flaxbert
-from flaxbert import cli, families, heads, packing, predict, pretrained, span_metrics, tasks, train
+from flaxbert import cli, families, heads, packing, predict, span_metrics, tasks, train
+from flaxbert.bert import BertConfig
 from flaxbert.config import Config
 from flaxbert.errors import InputError
 from flaxbert.export import export
 from flaxbert.families import span
 from flaxbert.families.windows import Windows
+from flaxbert.model_files import load_tokenizer
 from flaxbert.tasks.base import SpanExamples
 
 CONTEXT = "Two days ago the old farmer bought a red basket. In spring, Zoë's café – “Chez 🙂” – closed."
@@ -502,8 +504,21 @@ def test_predictions_are_scored_without_a_model(tmp_path, told):
     assert json.loads(out)["f1"] == got["f1"]
 
 
+def test_predictions_for_questions_that_are_not_there_are_counted(tmp_path, capsys):
+    squad(tmp_path / "gold.json", question("a"), question("b", start=0), question("c", text="red basket"))
+    (tmp_path / "said.json").write_text('{"z": "y", "a": "farmer", "b": "x", "c": "red"}')
+    cli.main(["evaluate", "--task=squad", f"--file={tmp_path}/gold.json", f"--predictions={tmp_path}/said.json",
+              "--skip_bad_rows"])
+    out, err = capsys.readouterr()
+    scores = json.loads(out)
+    assert (scores["examples"], scores["exact_match"], scores["f1"]) == (2, 0.5, pytest.approx((1 + 2 / 3) / 2))
+    left_out, not_counted = err.splitlines()
+    assert "skipped 1 bad row: question b: answer 'farmer' is not at character 0" in left_out
+    assert "2 of its 4 predictions do not count, the split has no such id: 'z' is the first" in not_counted
+
+
 @pytest.mark.parametrize(("said", "words"), [
-    ('{"a": "x"}', "no prediction for 'b'"), ('{"a": "x", "b": "x", "c": ""}', "something unknown: 'c'"),
+    ('{"a": "x"}', "no prediction for 'b'"), ('{"a": "x", "c": "x"}', "no prediction for 'b'"),
     ('{"a": "x", "a": "y", "b": ""}', "two predictions for a"), ('{"a": 3, "b": ""}', "for a is 3; it must be"),
     ('["a"]', "no predictions; expected an object"), ("{", "no JSON")])
 def test_predictions_that_do_not_fit_are_one_line(tmp_path, told, said, words):
@@ -719,6 +734,20 @@ def test_an_interrupted_run_goes_on_to_the_same_end(tiny, run, tmp_path, monkeyp
         assert (tmp_path / "cut" / "predictions" / name).read_text() == (run / "predictions" / name).read_text()
 
 
+def test_without_a_test_split_dev_is_predicted_in_its_place(tiny, tmp_path, capsys):
+    for split in ("train-v1.1", "dev-v1.1"):
+        squad(tmp_path / f"{split}.json", *(question(f"{split}{n}") for n in range(8)))
+    result = train.finetune(config(tiny, tmp_path / "run", task="squad", data_dir=str(tmp_path), max_length=48,
+                                   max_steps=1, predict_test=True))
+    assert "--predict_test: squad has no test split here, dev is predicted in its place" in capsys.readouterr().err
+    folder = tmp_path / "run" / "predictions"
+    assert {path.name for path in folder.iterdir()} == {"predictions.json", "nbest.json"}
+    scores = predict.evaluate_file("squad", str(folder / "predictions.json"), data_dir=str(tmp_path))
+    assert (scores["split"], scores["examples"]) == ("dev", 8)
+    assert {name: scores[name] for name in ("f1", "exact_match")} == pytest.approx(
+        {name: result["best"]["dev"][name] for name in ("f1", "exact_match")})
+
+
 def test_squad2_from_files_tunes_reports_and_keeps_its_threshold(tmp_path_factory):
     folder = tmp_path_factory.mktemp("squad2")
     model = write_model(folder / "model")
@@ -749,7 +778,7 @@ def test_squad2_from_files_tunes_reports_and_keeps_its_threshold(tmp_path_factor
 
 @pytest.fixture(scope="module")
 def vocabulary(outside):
-    return pretrained.load_tokenizer(outside / "models" / "minilm-l6-h384-uncased", pretrained.BertConfig())
+    return load_tokenizer(outside / "models" / "minilm-l6-h384-uncased", BertConfig())
 
 
 def test_the_right_outputs_score_nearly_everything_on_real_data(outside, vocabulary):
@@ -769,7 +798,7 @@ def test_padding_share_of_real_windows(outside, vocabulary, record_property):
     examples = read(outside / "data/squad/train-v1.1.json")[0].head(2000)
     lengths = families.make(tasks.get("squad"), Config.make(task="squad", max_length=384)).encode(
         vocabulary, examples).lengths
-    row_length = packing.choose_row_length(lengths, int(lengths.max()), 32, 384)
+    row_length = packing.choose_row_length(lengths, 32, 384)
     epochs = packing.Epochs(lengths, 32, row_length, seed=0)
     needed, _ = packing.rows_needed(epochs, 2 * epochs.steps_per_epoch)
     counts = packing.row_counts(needed, 1)

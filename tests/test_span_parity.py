@@ -10,7 +10,7 @@ import pytest
 from flaxbert import heads, packing
 from flaxbert.bert import BertConfig
 from flaxbert.data import Encoded, collate
-from flaxbert.pretrained import from_tensors, to_tensors
+from flaxbert.huggingface import from_tensors, to_tensors
 
 LOGITS, LOSS = 2e-5, 1e-5
 LENGTHS = np.array([20, 7, 12, 3, 9])

@@ -13,14 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import flaxbert
-from flaxbert import families, heads, packing, parallel, predict, pretrained, tasks, token_metrics, train
+from flaxbert import families, heads, packing, parallel, predict, tasks, token_metrics, train
 from flaxbert.bert import BertConfig
 from flaxbert.config import Config
 from flaxbert.errors import InputError
 from flaxbert.export import export
 from flaxbert.families.token import TokenEncoded, around, cut
+from flaxbert.huggingface import from_tensors, to_tensors
 from flaxbert.inference import Inference
-from flaxbert.pretrained import from_tensors, to_tensors
+from flaxbert.model_files import load_tokenizer
 from flaxbert.tasks.base import TokenExamples
 
 NER = tasks.resolve(Config.make(task="ner"), ("O", "B-X", "I-X", "B-Y", "I-Y"))
@@ -226,11 +227,11 @@ def test_padding_share_on_real_data(outside, context, max_length, record_propert
                  max_length=max_length)
     task, splits, _ = tasks.load(Config.make(**given))
     given.pop("task")
-    vocabulary = pretrained.load_tokenizer(outside / "models" / "minilm-l6-h384-uncased", BertConfig())
+    vocabulary = load_tokenizer(outside / "models" / "minilm-l6-h384-uncased", BertConfig())
     encoded = family(task, **given).encode(vocabulary, splits["train"])
     assert encoded.weights.sum() == 203621
     lengths = encoded.lengths
-    row_length = packing.choose_row_length(lengths, int(lengths.max()), 32, max_length)
+    row_length = packing.choose_row_length(lengths, 32, max_length)
     epochs = packing.Epochs(lengths, 32, row_length, seed=0)
     needed, _ = packing.rows_needed(epochs, epochs.steps_per_epoch)
     counts = packing.row_counts(needed, 1)

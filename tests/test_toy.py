@@ -1,20 +1,18 @@
-"""The bundled tasks: the same for everybody, apart in vocabulary, solvable; and the bundled vocabulary."""
+"""The bundled tasks: the same for everybody, apart in vocabulary, solvable."""
 
 import hashlib
-import json
 import re
-from pathlib import Path
+from itertools import islice
 
 import numpy as np
 import pytest
 
-import flaxbert
 from flaxbert import tasks
+from flaxbert.tasks import toy_spans
 from flaxbert.tasks.toy import SIZES, Writer
 from flaxbert.tasks.words import words
 
 NAMES = ("toy_sentence", "toy_pair", "toy_regression")
-BUNDLED = Path(next(iter(flaxbert.__path__))) / "assets" / "bundled"
 
 
 def texts(examples):
@@ -97,25 +95,36 @@ def test_train_teaches_dev_but_not_all_of_it(name, low, high):
     assert low < score < high
 
 
+def told_by(context, answer, begin):
+    """The sentence that holds an answer, in small letters; the answer is whole words of it."""
+    assert re.compile(rf"(?<!\w){re.escape(answer)}(?!\w)").match(context, begin), (answer, begin, context)
+    return context[context.rfind(".", 0, begin) + 1:context.index(".", begin)].strip().lower()
+
+
+@pytest.mark.parametrize("split", SIZES)
+def test_an_answer_of_toy_span_is_whole_words_of_the_sentence_that_is_asked_about(split):
+    examples = tasks.get("toy_span").generate(split)
+    for question, context, (answer,) in zip(examples.questions, examples.contexts, examples.answers, strict=True):
+        told = told_by(context, *answer).split()
+        named = re.findall(r"\bthe (\w+)", question)
+        assert named
+        assert all(word in told for word in named), (question, told)
+
+
+def test_an_answer_of_toy_span_is_not_looked_for_within_other_words(monkeypatch):
+    monkeypatch.setattr(toy_spans.w, "LOOKS", words("caring, watchful, indoor"))
+    monkeypatch.setattr(toy_spans.w, "PLACES", words(
+        "at the cookery school, near the nursery, in the driverless bus, at the sailorless port, "
+        "past the boyish statue, by the girls"))
+    within = 0
+    for _, context, (answer, begin) in islice(toy_spans.questions(Writer(0, new=False)), 2000):
+        told = told_by(context, answer, begin)
+        within += bool(re.search(rf"\w{re.escape(answer.lower())}|{re.escape(answer.lower())}\w", told))
+    assert within > 5, "the words do stand within others"
+
+
 def test_a_slot_never_repeats_a_word_and_the_article_fits():
     writer = Writer(0, new=False)
     for _ in range(20):
         sentence = writer.sentence("a {thing} and a {thing2}", {"thing": words("apple, pear")})
         assert sentence in ("An apple and a pear.", "A pear and an apple.")
-
-
-def test_bundled_vocabulary_writes_any_english_text():
-    from transformers import AutoTokenizer
-    tokenizer = AutoTokenizer.from_pretrained(BUNDLED)
-    config = json.loads((BUNDLED / "config.json").read_text())
-    assert len(tokenizer) == config["vocab_size"] > 1000
-    assert tokenizer.convert_ids_to_tokens(list(range(5))) == ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    pair = tokenizer("The Baker bought", "a horse")
-    assert tokenizer.convert_ids_to_tokens(pair["input_ids"]) == [
-        "[CLS]", "the", "baker", "bought", "[SEP]", "a", "horse", "[SEP]"]
-    assert pair["token_type_ids"] == [0, 0, 0, 0, 0, 1, 1, 1]
-    assert tokenizer.tokenize("Café") == tokenizer.tokenize("cafe")
-    odd = "Zyx-quuxes don't 100% “agree”, (e.g.) #7@home: $5; a/b\\c=[d]{e}~^|`<f>+g*h&i_j…"
-    assert tokenizer.unk_token_id not in tokenizer(odd)["input_ids"]
-    long = tokenizer("horse " * 700, verbose=False)
-    assert len(long["input_ids"]) == 702  # nothing left over that truncates or pads

@@ -34,7 +34,7 @@ from experiments.peers.batches import Collator, features
 from flaxbert import families, tasks
 from flaxbert.config import Config
 from flaxbert.heads import NEVER
-from flaxbert.pretrained import HEADS
+from flaxbert.huggingface import HEADS
 
 # Flags that are settings of `flaxbert finetune` too: name -> type.
 SHARED = {"task": str, "data_dir": str, "model": str, "batch_size": int, "max_length": int, "epochs": float,

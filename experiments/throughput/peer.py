@@ -11,7 +11,7 @@ from typing import Any
 
 from experiments.records import ROOT, PointFailed
 from experiments.throughput import sources
-from flaxbert.pretrained import BUNDLED
+from flaxbert.model_files import BUNDLED
 
 # Settings of the peer -> flags of experiments/peers/hf_trainer.py.
 VARIANTS: dict[str, tuple[str, ...]] = {

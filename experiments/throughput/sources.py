@@ -19,9 +19,11 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from experiments.outside import outside
-from flaxbert import heads, pretrained, trees
+from flaxbert import heads, trees
 from flaxbert.bert import BertConfig
 from flaxbert.export import head_settings, save_model_folder
+from flaxbert.huggingface import to_tensors
+from flaxbert.model_files import BUNDLED, load_tokenizer
 
 # Models that are read from files: name -> folder under FLAXBERT_DATA.
 STORED = {"minilm": "models/minilm-l6-h384-uncased"}
@@ -70,7 +72,7 @@ def write_model(folder: Path, shape: BertConfig) -> str:
         the bundled one.
     """
     vocabulary = outside(STORED["minilm"]) if shape.vocab_size >= BertConfig().vocab_size else None
-    tokenizer = pretrained.load_tokenizer(vocabulary or pretrained.BUNDLED, shape)
+    tokenizer = load_tokenizer(vocabulary or BUNDLED, shape)
     settings = {**vars(shape), **head_settings("classification", ("0", "1"))}
     save_model_folder(folder, settings, tokenizer)
     shapes = jax.eval_shape(lambda: heads.init(heads.SequenceModel(shape, 2), 0))
@@ -80,7 +82,7 @@ def write_model(folder: Path, shape: BertConfig) -> str:
         if name.endswith(("kernel", "embedding")):
             return draw.standard_normal(like.shape, np.float32) * np.float32(shape.initializer_range)
         return np.full(like.shape, name.endswith("scale"), np.float32)
-    tensors = pretrained.to_tensors(trees.map_named(leaf, shapes))
+    tensors = to_tensors(trees.map_named(leaf, shapes))
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     return str(folder)
 

@@ -33,8 +33,8 @@ class Family:
         """Losses of the shapes of batch["weights"], see `heads.LOSSES`."""
         return heads.loss(self.task.kind, self.config.class_weights)(outputs, batch)
 
-    def encode(self, tokenizer: Any, examples: Split, what: str = "tokenising") -> Encoded:
-        """Token sequences of a split; `what` names the progress bar."""
+    def encode(self, tokenizer: Any, examples: Split, name: str = "inputs") -> Encoded:
+        """Token sequences of a split; `name` is what messages call it."""
         raise NotImplementedError
 
     def fit(self, train: Encoded) -> None:
@@ -68,6 +68,17 @@ class Family:
         """What a predictor returns, one dict an example, of JSON types; arguments as of `scores`."""
         raise NotImplementedError
 
+    def cells(self, answer: dict[str, Any]) -> dict[str, Any]:
+        """One of the answers as a row of a table: column -> value."""
+        return answer
+
+    def table(self, answers: Sequence[dict[str, Any]]) -> list[str]:
+        """The answers as lines with tabs between cells: a header, which some rows do not fill, and a row each."""
+        rows = [self.cells(answer) for answer in answers]
+        header = list(dict.fromkeys(name for row in rows for name in row))
+        table = [header, *([row.get(name) for name in header] for row in rows)] if rows else []
+        return ["\t".join(map(cell, row)) for row in table]
+
     def write(self, split: str, outputs: np.ndarray, encoded: Encoded, examples: Split, folder: Path,
               dev: Mapping[str, float] | None = None) -> None:
         """Predictions of a split as the official files of the task; arguments as of `scores`."""
@@ -77,10 +88,31 @@ class Family:
         """The metrics of anybody's predictions, in the official format that `write` writes; no loss.
 
         Raises:
-          InputError: names file and line or item: a prediction missing, twice, unknown, or unreadable.
+          InputError: names file and line or item: a prediction missing, twice, or unreadable.
         """
         raise NotImplementedError
+
+    def label_names(self, path: Path) -> Sequence[str]:
+        """The label names in such a file, for a task that has none of its own: none, as a rule."""
+        return ()
 
     def inputs(self, values: Sequence[Any]) -> Split:
         """Examples without labels from what a predictor is called with; raises `InputError` on anything else."""
         raise NotImplementedError
+
+
+def spread(answer: Mapping[str, Any], probabilities: Mapping[Any, float]) -> dict[str, Any]:
+    """The row of an answer with a column p(NAME) for each probability, in place of one for all."""
+    others = {name: value for name, value in answer.items() if name != "probabilities"}
+    return {**others, **{f"p({name})": p for name, p in probabilities.items()}}
+
+
+def cell(value: Any) -> str:
+    """Numbers with six decimals, lists with `|` between; texts without tabs and line breaks; nothing for None."""
+    if isinstance(value, float):
+        return f"{value:.6f}"
+    if isinstance(value, dict):
+        return " ".join(map(cell, value.values()))
+    if isinstance(value, list):
+        return "|".join(map(cell, value))
+    return " ".join(str("" if value is None else value).split())

@@ -12,7 +12,7 @@ import numpy as np
 from flaxbert import metrics
 from flaxbert.data import Encoded, encode
 from flaxbert.errors import InputError
-from flaxbert.families.base import Family
+from flaxbert.families.base import Family, spread
 from flaxbert.tasks import submission
 from flaxbert.tasks.base import ChoiceExamples, Examples
 from flaxbert.tasks.choices import form, listed
@@ -23,12 +23,12 @@ from flaxbert.tasks.submission import read_cells
 class ChoiceFamily(Family):
     """Multiple choice (Devlin 2018, section 4.4): softmax over the scores of [CLS] context [SEP] choice [SEP]."""
 
-    def encode(self, tokenizer: Any, examples: ChoiceExamples, what: str = "tokenising") -> Encoded:
+    def encode(self, tokenizer: Any, examples: ChoiceExamples, name: str = "inputs") -> Encoded:
         """The choices of a question stand together; where it has fewer than P, the last ones have no tokens."""
         pairs = Examples([context for context, choices in zip(examples.contexts, examples.choices, strict=True)
                           for _ in choices],
                          [choice for choices in examples.choices for choice in choices], None)
-        flat = encode(tokenizer, pairs, self.config.max_length, what)
+        flat = encode(tokenizer, pairs, self.config.max_length, f"tokenising {name}")
         counts = np.array([len(choices) for choices in examples.choices])
         there = np.arange(counts.max()) < counts[:, None]
         lengths, second = np.zeros((2, *there.shape), np.int64)
@@ -47,6 +47,9 @@ class ChoiceFamily(Family):
         rows = [metrics.softmax(row[:len(choices)].astype(np.float64))
                 for row, choices in zip(outputs, examples.choices, strict=True)]
         return [{"choice": int(p.argmax()), "probabilities": p.tolist()} for p in rows]
+
+    def cells(self, answer: dict[str, Any]) -> dict[str, Any]:
+        return spread(answer, dict(enumerate(answer["probabilities"])))
 
     def write(self, split: str, outputs: np.ndarray, encoded: Encoded, examples: ChoiceExamples, folder: Path,
               dev: Mapping[str, float] | None = None) -> None:

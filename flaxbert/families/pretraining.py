@@ -36,16 +36,21 @@ class PretrainingFamily(Family):
     needs_labels = True
     counts: np.ndarray | None = None  # [V] of each ordinary token in the training text
 
-    def encode(self, tokenizer: Any, examples: Documents | Examples, what: str = "tokenising") -> Encoded:
+    @property
+    def next_sentence(self) -> bool:
+        """Whether sequences have a second part, and it is asked whether that follows."""
+        return bool(self.task.labels)
+
+    def encode(self, tokenizer: Any, examples: Documents | Examples, name: str = "inputs") -> Encoded:
         """Documents as sequences; or texts with [MASK] in them, one sequence each, as they are."""
         self.vocabulary = Vocabulary.of(tokenizer, f"--model={self.config.model}")
         self.tokenizer = tokenizer
         if isinstance(examples, Examples):
-            return self._given(examples, what)
+            return self._given(examples, name)
         cls, sep = tokenizer.cls_token_id, tokenizer.sep_token_id
         rows, second, following = [], [], []
-        for first, then, label in self._segments(examples, what):
-            pair = [then, [sep]] if self.task.labels else []
+        for first, then, label in self._segments(examples, name):
+            pair = [then, [sep]] if self.next_sentence else []
             rows.append(np.concatenate([[cls], first, [sep], *pair]).astype(np.int32))
             second.append(len(first) + 2)
             following.append(label)
@@ -71,11 +76,11 @@ class PretrainingFamily(Family):
     def _masked(self, tokens: np.ndarray, random: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return masking.mask(tokens, self.vocabulary, self.config.mask_rate, self.config.whole_word_masking, random)
 
-    def _given(self, examples: Examples, what: str) -> Encoded:
+    def _given(self, examples: Examples, name: str) -> Encoded:
         """Texts whose [MASK]s are to be told."""
         cls, sep, longest = self.tokenizer.cls_token_id, self.tokenizer.sep_token_id, self.config.max_length
         rows = [np.array([cls, *ids[:longest - 2], sep], np.int32)
-                for ids in token_ids(self.tokenizer, examples.first, what)]
+                for ids in token_ids(self.tokenizer, examples.first, f"tokenising {name}")]
         for number, row in enumerate(rows):
             if self.vocabulary.mask not in row:
                 raise InputError(f"text {number}: no {self.tokenizer.mask_token}, which stands for a word to be "
@@ -84,19 +89,22 @@ class PretrainingFamily(Family):
         return Encoded(tokens, np.cumsum([0, *lengths]), np.array(lengths), None,
                        (tokens == self.vocabulary.mask).astype(np.float32), labelled="token")
 
-    def _segments(self, examples: Documents, what: str) -> Iterator[segments.Segment]:
-        """The documents in pieces that --max_length holds; with a next sentence where the labels are its."""
-        ids = iter(token_ids(self.tokenizer, [p for document in examples.paragraphs for p in document], what))
+    def _segments(self, examples: Documents, name: str) -> Iterator[segments.Segment]:
+        """The documents in pieces that --max_length holds; with a next sentence where there is one."""
+        paragraphs = [paragraph for document in examples.paragraphs for paragraph in document]
+        ids = iter(token_ids(self.tokenizer, paragraphs, f"tokenising {name}"))
         parts = [[next(ids) for _ in paragraphs] for paragraphs in examples.paragraphs]
         parts = [each for each in parts if sum(map(len, each))]
-        documents, pair = [np.concatenate(each) for each in parts], bool(self.task.labels)
-        split, continues = what.removeprefix("tokenising "), self.vocabulary.continues
+        documents = [np.concatenate(each) for each in parts]
+        continues = self.vocabulary.continues
         if not documents:
-            raise InputError(f"{split}: no text with any word in it")
-        if not pair:
+            raise InputError(f"{name}: no text with any word in it")
+        if len(documents) < len(examples):  # `tasks.corpus` has told of all but rare ones
+            note(f"{name}: documents left out, of which no token comes: {len(examples) - len(documents)}")
+        if not self.next_sentence:
             return segments.whole(documents, self.config.max_length - 2, continues)
         if len(documents) < 2:
-            raise InputError(f"{split}: one document; --next_sentence needs two, with a blank line between them")
+            raise InputError(f"{name}: one document; --next_sentence needs two, with a blank line between them")
         ends = self.tokenizer.convert_tokens_to_ids(list(ENDS))
         # A sentence begins where a paragraph does, and after what may end one.
         starts = [np.union1d(np.cumsum([0, *map(len, each[:-1])]), np.flatnonzero(np.isin(document, ends)) + 1)
@@ -132,7 +140,7 @@ class PretrainingFamily(Family):
         columns, there = masking.columns(chosen, max(1, most))
         labels = {"mlm": np.take_along_axis(arrays["labels"], columns, 1)}
         weights = {"mlm": there.astype(np.float32)}
-        if self.task.labels:
+        if self.next_sentence:
             first = arrays["first"]
             labels["nsp"] = np.take_along_axis(arrays["labels"], first, 1)
             occupied = np.take_along_axis(arrays["sequence"], first, 1) == np.arange(1, first.shape[1] + 1)
@@ -167,7 +175,7 @@ class PretrainingFamily(Family):
         if self.counts is not None:
             share = (self.counts + 1) / (self.counts.sum() + len(self.vocabulary.ordinary))
             found["unigram_perplexity"] = np.exp(-np.log(share[encoded.labels[masked]]).mean())
-        if self.task.labels:
+        if self.next_sentence:
             entropy, accuracy = outputs[encoded.offsets[:-1], :2].mean(axis=0, dtype=np.float64)
             found |= {"loss": found["loss"] + entropy, "nsp_accuracy": accuracy}
         return {name: float(value) for name, value in found.items()}

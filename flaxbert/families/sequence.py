@@ -12,17 +12,17 @@ import numpy as np
 from flaxbert import metrics
 from flaxbert.data import Encoded, encode
 from flaxbert.errors import InputError
-from flaxbert.families.base import Family
+from flaxbert.families.base import Family, spread
 from flaxbert.tasks import submission
 from flaxbert.tasks.base import Examples
-from flaxbert.tasks.submission import read_submission
+from flaxbert.tasks.submission import cells_by_id, read_submission
 
 
 class SequenceFamily(Family):
     """Classification, multi-label classification and regression of texts and pairs."""
 
-    def encode(self, tokenizer: Any, examples: Examples, what: str = "tokenising") -> Encoded:
-        return encode(tokenizer, examples, self.config.max_length, what, self.config.class_weights)
+    def encode(self, tokenizer: Any, examples: Examples, name: str = "inputs") -> Encoded:
+        return encode(tokenizer, examples, self.config.max_length, f"tokenising {name}", self.config.class_weights)
 
     def scores(self, outputs: np.ndarray, encoded: Encoded, examples: Examples,
                dev: Mapping[str, float] | None = None) -> dict[str, float]:
@@ -35,6 +35,9 @@ class SequenceFamily(Family):
         """{"label", "probability", "probabilities"}; several labels: {"labels", "probabilities"}; {"score"}."""
         return [ANSWERS[self.task.kind](row.astype(np.float64), self.task.labels) for row in outputs]
 
+    def cells(self, answer: dict[str, Any]) -> dict[str, Any]:
+        return spread(answer, answer.get("probabilities", {}))
+
     def write(self, split: str, outputs: np.ndarray, encoded: Encoded, examples: Examples, folder: Path,
               dev: Mapping[str, float] | None = None) -> None:
         submission(self.task, split, metrics.predictions(self.task.kind, outputs), examples.ids, folder)
@@ -44,6 +47,9 @@ class SequenceFamily(Family):
         predicted = read_submission(self.task, path, examples.ids)
         return {name: metrics.METRICS[name](predicted, examples.labels, classes=self.task.outputs)
                 for name in self.task.metrics}
+
+    def label_names(self, path: Path) -> Sequence[str]:
+        return list(cells_by_id(self.task, path).values())
 
     def inputs(self, values: Sequence[Any]) -> Examples:
         """From texts, or from pairs (A, B); not a mixture."""

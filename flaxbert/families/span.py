@@ -138,8 +138,8 @@ class SpanFamily(Family):
 
     per_token = True
 
-    def encode(self, tokenizer: Any, examples: SpanExamples, what: str = "tokenising") -> Windows:
-        return encode(tokenizer, examples, self.config, what)
+    def encode(self, tokenizer: Any, examples: SpanExamples, name: str = "inputs") -> Windows:
+        return encode(tokenizer, examples, self.config, f"tokenising {name}")
 
     def _found(self, outputs: np.ndarray, encoded: Windows, examples: SpanExamples) -> list[Found]:
         return list(find(outputs, encoded, examples.contexts, self.config.n_best, self.config.max_answer_length))

@@ -17,7 +17,7 @@ import numpy as np
 from flaxbert import metrics, token_metrics
 from flaxbert.data import Encoded, token_ids
 from flaxbert.errors import InputError, note
-from flaxbert.families.base import Family
+from flaxbert.families.base import Family, cell
 from flaxbert.tasks import conll, sentences, tagged
 from flaxbert.tasks.base import TokenExamples
 from flaxbert.tasks.rows import BadRow
@@ -41,13 +41,14 @@ class TokenFamily(Family):
 
     per_token = True
 
-    def encode(self, tokenizer: Any, examples: TokenExamples, what: str = "tokenising") -> TokenEncoded:
+    def encode(self, tokenizer: Any, examples: TokenExamples, name: str = "inputs") -> TokenEncoded:
         """[CLS] words [SEP]. A sentence longer than --max_length is cut between words into several sequences.
 
         With --context=document a sequence holds the words around its own too, as many as fit; their weight is 0.
         """
         room = self.config.max_length - 2
-        stream, begins = pieces(tokenizer, list(chain.from_iterable(examples.words)), room, what)
+        stream, begins = pieces(tokenizer, list(chain.from_iterable(examples.words)), room,
+                                f"tokenising {name}")
         first, end, low, high = np.transpose([*windows(begins, examples, room, self.config.context == "document")])
         lengths = begins[high] - begins[low] + 2
         offsets = np.cumsum([0, *lengths])
@@ -105,13 +106,21 @@ class TokenFamily(Family):
                                       for kind, first, end in token_metrics.spans(tags[n])]
         return found
 
+    def table(self, answers: Sequence[dict[str, Any]]) -> list[str]:
+        """Word, label and probability a row, a blank line after each input: columns without a header."""
+        return [line for answer in answers
+                for line in (*("\t".join(map(cell, word.values())) for word in answer["words"]), "")]
+
     def write(self, split: str, outputs: np.ndarray, encoded: TokenEncoded, examples: TokenExamples, folder: Path,
               dev: Mapping[str, float] | None = None) -> None:
         """Columns as of the task's files, with the predicted label as the last: see `tasks.tagged`."""
         tagged.write(self.task, split, self._tags(outputs[encoded.firsts], examples), examples, folder)
 
     def score_file(self, path: Path, examples: TokenExamples) -> dict[str, float]:
-        return self._judged(tagged.read(self.task, path, examples), examples)
+        return self._judged(tagged.read(self.task, path, examples, self.config.skip_bad_rows), examples)
+
+    def label_names(self, path: Path) -> list[str]:
+        return tagged.labels(self.task, path)
 
     def inputs(self, values: Sequence[Any]) -> sentences.Sentences:
         """From texts, or lists of words, or {"text": ...} or {"words": ...}."""

@@ -5,7 +5,7 @@ Adding a task is adding a row to one of the files of this folder (a new family: 
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -46,20 +46,28 @@ TASKS: dict[str, Task] = {task.name: task for family in (
 READERS: dict[str, ModuleType] = {"classification": files, "regression": files, "multi_label": files,
                                  "span": squad, "choice": choices, "token": conll, "pretraining": corpus}
 
+# Kinds of which a part of the training split is dev where there is no other: -> (train, dev).
+HOLD_OUT: dict[str, Callable[[Any, Config], tuple[Any, Any]]] = {"pretraining": corpus.hold_out}
+
 # Tasks that flags make what they are: their rows are only a beginning.
 RESOLVERS: dict[str, Callable[[Config], Task]] = {"custom": custom.resolve, "pretrain": corpus.resolve}
 
-# Settings that only some tasks look at: (whether a task does, what those tasks are called, the settings).
+# Settings that only some runs look at: (whether a run does, what such runs are called, the settings).
 DEFAULT = {f.name: f.default for f in dataclasses.fields(Config)}
-OWN_SETTINGS: tuple[tuple[Callable[[Task], bool], str, tuple[str, ...]], ...] = (
-    (lambda task: task is custom.TASK, "--task=custom", ("text_columns", "label_column", "label_type")),
-    (lambda task: task.kind == "span", "spans (squad, squad2, toy_span)",
-     ("doc_stride", "max_query_length", "max_answer_length", "n_best", "null_threshold")),
-    (lambda task: task.kind == "token", "tokens (conll2003, ner, ...)", ("context",)),
-    (lambda task: task is corpus.TASK, "`flaxbert pretrain`",
-     ("mask_rate", "whole_word_masking", "next_sentence", "vocabulary_size", "cased", *SHAPE)),
+OWN_SETTINGS: tuple[tuple[Callable[[Task, Config], bool], str, tuple[str, ...]], ...] = (
+    (lambda task, config: task is custom.TASK, "--task=custom", ("text_columns", "label_column", "label_type")),
+    (lambda task, config: task.kind == "span", "spans (squad, squad2, toy_span)",
+     ("doc_stride", "max_query_length", "max_answer_length", "n_best")),
+    (lambda task, config: task.unanswerable, "spans that may lack an answer (squad2)", ("null_threshold",)),
+    (lambda task, config: task.kind == "token", "tokens (conll2003, ner, ...)", ("context",)),
+    (lambda task, config: task is corpus.TASK, "`flaxbert pretrain`",
+     ("mask_rate", "whole_word_masking", "next_sentence", "vocabulary_size", "cased", "mimetic_init", *SHAPE)),
+    (lambda task, config: config.from_scratch, "a model from scratch (--vocabulary_size, --hidden_size, ...)",
+     ("mimetic_init",)),
+    (lambda task, config: config.vocabulary_size > 0, "a new vocabulary (--vocabulary_size)", ("cased",)),
 )
 UNNAMED = ("regression", "span", "choice")  # kinds without label names
+UNWEIGHED = (*UNNAMED, "pretraining")  # kinds without classes that --class_weights could weigh
 NEEDED = ("train", "dev")  # splits without which there is no run
 FILE_FLAGS = {"train": "train_file", "dev": "dev_file", "test": "test_file"}
 
@@ -81,9 +89,9 @@ def resolve(config: Config, labels: tuple[str, ...] = ()) -> Task:
     """
     task = get(config.task)
     for reads, whose, names in OWN_SETTINGS:
-        for name in () if reads(task) else names:
+        for name in () if reads(task, config) else names:
             if getattr(config, name) != DEFAULT[name]:
-                raise InputError(f"--{name}: only for {whose}; {task.name} does not look at it")
+                raise InputError(f"--{name}: only for {whose}; {task.name} would ignore it")
     if task.name in RESOLVERS:
         task = RESOLVERS[task.name](config)
     if labels and not task.labels and task.kind not in UNNAMED:
@@ -138,12 +146,11 @@ def _read_all(task: Task, config: Config) -> dict[str, Any]:
     reader = READERS[task.kind]
     found: dict[str, Any] = {split: reader.read_records(task, path, config.skip_bad_rows, split in NEEDED)
                              for split, path in _named_files(task, config).items()}
-    lacking = [split for split in NEEDED if split not in found]
-    if task.kind == "pretraining" and "dev" in lacking and not config.hub_dataset:
-        lacking.remove("dev")
-        if not lacking:
-            found["train"], found["dev"] = corpus.hold_out(found["train"], 1 + config.next_sentence)
+    hold_out = None if config.hub_dataset else HOLD_OUT.get(task.kind)
+    lacking = [split for split in NEEDED if split not in found and not (hold_out and split == "dev")]
     if not lacking:
+        if "dev" not in found:
+            found["train"], found["dev"] = hold_out(found["train"], config)
         return found
     if config.hub_dataset and not task.hub:
         raise InputError(f"--hub_dataset={config.hub_dataset}: {task.name} is generated, it is no dataset")
@@ -155,11 +162,17 @@ def _read_all(task: Task, config: Config) -> dict[str, Any]:
     raise InputError(f"{flags}: --task={task.name} needs a {' and a '.join(lacking)} file; give {flags}")
 
 
+def _with_labels_of(task: Task, records: Any, names: Iterable[object] = ()) -> Task:
+    """The task with the label names of these records, and more `names`, where it has none yet."""
+    known = [label for label in (*records.labels, *names) if label is not None or task.kind == "multi_label"]
+    return with_labels(task, known, records.bad.name)
+
+
 def _check_class_weights(task: Task, weights: tuple[float, ...]) -> None:
     if not weights:
         return
     shown = f"--class_weights={','.join(f'{weight:g}' for weight in weights)}"
-    if task.kind in UNNAMED:
+    if task.kind in UNWEIGHED:
         raise InputError(f"{shown}: {task.name} is a {task.kind} task, it has no classes")
     if len(weights) != len(task.labels):
         raise InputError(f"{shown}: {len(weights)} weights for {len(task.labels)} classes "
@@ -184,8 +197,7 @@ def load(config: Config) -> tuple[Task, dict[str, Split], Report]:
     task = resolve(config)
     raw = _read_all(task, config)
     if not isinstance(raw["train"], Split):
-        known = [label for label in raw["train"].labels if label is not None or task.kind == "multi_label"]
-        task = with_labels(task, known, raw["train"].bad.name)
+        task = _with_labels_of(task, raw["train"])
     _check_class_weights(task, config.class_weights)
     splits, report = {}, Report()
     for split in (*(task.files or FILE_FLAGS), *raw):
@@ -197,24 +209,28 @@ def load(config: Config) -> tuple[Task, dict[str, Split], Report]:
         limit = config.max_train_examples if split == "train" else config.max_eval_examples
         splits[split], report = examples.head(limit), report + notes
     if config.predict_test and "test" not in splits:
-        report += Report(lines=(f"--predict_test: {task.name} has no test split here; --test_file names one",))
+        report += Report(lines=(f"--predict_test: {task.name} has no test split here, dev is predicted in its "
+                                "place; --test_file names one",))
     return task, splits, report
 
 
-def load_split(config: Config, split: str) -> tuple[Task, Split, Report]:
-    """One split with labels. Where it is a file and no label names are to be found out, nothing else is read.
+def load_split(config: Config, split: str, names: Iterable[object] = ()) -> tuple[Task, Split, Report]:
+    """One split with labels. Where it is a file, nothing else is read, and it names the labels.
 
     Args:
       config: as for `load`.
       split: train, dev, dev_mismatched, test, ...
+      names: of labels that it may lack.
 
     Raises:
       InputError: as `load`; or there is no such split, or it has no labels.
     """
     task = resolve(config)
     path = _named_files(task, config, (split,)).get(split)
-    if path and (task.labels or task.kind in UNNAMED):
-        return task, *read_file(task, path, config.skip_bad_rows, labels_required=True)
+    if path:
+        records = READERS[task.kind].read_records(task, path, config.skip_bad_rows, labels_required=True)
+        task = _with_labels_of(task, records, names)
+        return task, *READERS[task.kind].to_examples(task, records, labels_required=True)
     task, splits, report = load(config)
     if split not in splits:
         raise InputError(f"--split={split}: {task.name} has no such split here; valid: {', '.join(splits)}")
@@ -238,17 +254,8 @@ def describe() -> str:
     for task in TASKS.values():
         if task.generate:
             continue
-        if task is corpus.TASK:
-            lines += [f"  {task.name}: {corpus.FILES}"]
-            continue
-        if not task.files:
-            lines += [f"  {task.name}: --train_file --dev_file [--test_file] --text_columns=A[,B] --label_column",
-                      "    TSV, CSV or JSONL, by the file's ending; --label_type=" + " | ".join(custom.METRICS),
-                      "    several labels of one row: a JSON list, or text with | between",
-                      *(f"    metrics of {kind}: {', '.join(names)}" for kind, names in custom.METRICS.items())]
-            continue
-        lines += [f"  {task.name}: {', '.join(task.files.values())}",
-                  *(f"    {layout}" for layout in task.layouts)]
+        first, *more = task.usage or (", ".join(task.files.values()), *map(str, task.layouts))
+        lines += [f"  {task.name}: {first}", *(f"    {line}" for line in more)]
         if task.hub and task.hub.path:
             lines.append("    hub: " + " ".join(part for part in (task.hub.path, task.hub.config) if part))
     generated = ", ".join(task.name for task in TASKS.values() if task.generate)

@@ -193,6 +193,7 @@ class Task:
       generate: makes a split (train, dev, test) without any file.
       max_length: of its sequences in tokens, where --max_length does not say.
       unanswerable: spans: some questions have no answer, and "" says so.
+      usage: lines for `flaxbert tasks`, of a task whose files and columns flags name.
     """
 
     name: str
@@ -211,6 +212,7 @@ class Task:
     generate: Callable[[str], Split] | None = None
     max_length: int = 128
     unanswerable: bool = False
+    usage: tuple[str, ...] = ()
 
     @property
     def main_metric(self) -> str:

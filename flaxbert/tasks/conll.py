@@ -20,6 +20,7 @@ from flaxbert.tasks.labels import PARSERS, numbering
 from flaxbert.tasks.rows import BadRow, BadRows, Report, is_json
 
 DOCUMENT = "-DOCSTART-"
+EMPTY = f"an empty document: no sentence after {DOCUMENT}"
 _CELL = re.compile(r"[^ \t\r\n]+")  # words may hold all other white space of Unicode
 Lines = list[tuple[str, list[str]]]  # of each word its place ("line 7") and its cells
 
@@ -109,14 +110,16 @@ def content(path: str | Path) -> tuple[str, bytes]:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
 
 
-def in_sentences(text: bytes, bad: BadRows) -> Iterator[tuple[int, Lines]]:
+def in_sentences(text: bytes, bad: BadRows, documents: bool = False) -> Iterator[tuple[int, Lines]]:
     """(number of its document, lines) of every sentence, from 0 before the first -DOCSTART-.
 
     Args:
       text: of a file.
       bad: is told of sentences with lines that are not UTF-8, or have not as many cells as the first line.
+      documents: and of documents without a sentence.
     """
     document, width, lines, problem = 0, 0, [], None
+    empty = ""  # where a document begins that has had no sentence yet
     for number, raw in enumerate(itertools.chain(text.split(b"\n"), [b""]), start=1):
         place = f"line {number}"
         try:
@@ -136,7 +139,14 @@ def in_sentences(text: bytes, bad: BadRows) -> Iterator[tuple[int, Lines]]:
             bad.add(*problem)
         elif lines:
             yield document, lines
+        empty = "" if problem or lines else empty
+        if begins:
+            if empty and documents:
+                bad.add(empty, EMPTY)
+            empty = place
         document, lines, problem = document + begins, [], None
+    if empty and documents and width:  # a file without any word is told of elsewhere
+        bad.add(empty, EMPTY)
 
 
 def _records(task: Task, name: str, text: bytes, skip_bad_rows: bool, tagged: bool, required: bool) -> Records:
@@ -144,7 +154,7 @@ def _records(task: Task, name: str, text: bytes, skip_bad_rows: bool, tagged: bo
     layout = columns(task)
     least = 2 if layout.label == -1 else layout.label + 1
     records = Records(BadRows(name, skip_bad_rows), tagged and marks_spans(task))
-    for document, lines in in_sentences(text, records.bad):
+    for document, lines in in_sentences(text, records.bad, documents=True):
         places, rows = [place for place, _ in lines], [tuple(cells) for _, cells in lines]
         there = len(rows[0]) >= least
         if required and not there:

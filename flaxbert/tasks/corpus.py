@@ -1,6 +1,8 @@
 """Running text for pre-training: one paragraph a line, a blank line between documents."""
 
 import dataclasses
+import itertools
+import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,15 +15,24 @@ from flaxbert.tasks.base import HUB_SPLITS, Documents, Examples, Hub, Task
 from flaxbert.tasks.rows import BadRows, Report, read_lines
 
 TASK = Task("pretrain", "pretraining", "masked words of running text, see below",
-            ("perplexity", "mlm_accuracy"), hub=Hub("", None, ("text",), "", HUB_SPLITS))
+            ("perplexity", "mlm_accuracy"), hub=Hub("", None, ("text",), "", HUB_SPLITS),
+            usage=("--train_file [--dev_file] [--test_file]",
+                   "text, one paragraph a line, blank lines between documents; or a folder of such .txt files"))
 TASKS = (TASK,)
-FILES = "--train_file [--dev_file] [--test_file]: text, one paragraph a line, a blank line between documents"
 HELD_OUT = 0.01  # share of the training text that is dev where no other is given
+NEXT_SENTENCE = ("next", "random")  # what segments.NEXT and RANDOM are called
+# What BERT's tokenizer drops: control, format and unknown characters, white space, accents that stand on nothing.
+UNSEEN = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp", "Zs", "Mn"})
 
 
 def resolve(config: Config) -> Task:
     """The task with the two answers that --next_sentence asks for; without it, it has no labels."""
-    return dataclasses.replace(TASK, labels=("next", "random") if config.next_sentence else ())
+    return dataclasses.replace(TASK, labels=NEXT_SENTENCE if config.next_sentence else ())
+
+
+def is_empty(text: str) -> bool:
+    """Whether nothing in a text is to be seen."""
+    return all(unicodedata.category(character) in UNSEEN or character == "\ufffd" for character in text)
 
 
 @dataclass
@@ -40,14 +51,19 @@ class Records:
     labels: tuple = ()
     report: Report = field(default_factory=Report)
 
-    def add(self, lines: Iterable[str]) -> None:
-        """Takes in lines; blank ones, and the end, end a document."""
+    def add(self, lines: Iterable[tuple[str, str]], bad: BadRows) -> None:
+        """Takes in (place, line) pairs; blank lines, and the end, end a document. `bad` is told of empty ones."""
         paragraphs: list[str] = []
-        for line in (*lines, ""):
+        begin = ""
+        for place, line in itertools.chain(lines, [("", "")]):
             if line.strip():
+                begin = begin if paragraphs else place
                 paragraphs.append(line.strip())
             elif paragraphs:
-                self.documents.append(paragraphs)
+                if all(map(is_empty, paragraphs)):
+                    bad.add(begin, "an empty document: nothing but characters that are not to be seen")
+                else:
+                    self.documents.append(paragraphs)
                 paragraphs = []
 
 
@@ -58,7 +74,7 @@ def read_records(task: Task, path: str | Path, skip_bad_rows: bool = False,
     Args:
       task: not looked at.
       path: the file or folder; the end of a file ends a document.
-      skip_bad_rows: count lines that are not UTF-8 in place of stopping.
+      skip_bad_rows: count lines that are not UTF-8, and empty documents, in place of stopping.
       labels_required: not looked at.
 
     Raises:
@@ -70,8 +86,10 @@ def read_records(task: Task, path: str | Path, skip_bad_rows: bool = False,
         raise InputError(f"{path}: no .txt file in this folder")
     records = Records(BadRows(str(path), skip_bad_rows))
     for each in paths:
-        bad = BadRows(str(each), skip_bad_rows)
-        records.add(line for _, line in read_lines(each, bad))
+        bad, before = BadRows(str(each), skip_bad_rows), len(records.documents)
+        records.add(((f"line {number}", line) for number, line in read_lines(each, bad)), bad)
+        if folder and len(records.documents) == before and not bad.count:
+            bad.add("line 1", "an empty document: the file has no text")
         records.report += bad.report()
     return records
 
@@ -79,23 +97,24 @@ def read_records(task: Task, path: str | Path, skip_bad_rows: bool = False,
 def from_hub(task: Task, split: Any, where: str, skip_bad_rows: bool) -> Records:
     """Documents of a split of a hub dataset, whose rows are paragraphs or blank."""
     records = Records(BadRows(where, skip_bad_rows))
-    def lines() -> Iterator[str]:
+    def lines() -> Iterator[tuple[str, str]]:
         for number, line in enumerate(split[task.hub.texts[0]]):
             if isinstance(line, str):
-                yield line
+                yield f"row {number}", line
             else:
                 records.bad.add(f"row {number}", f"the text is {line!r}; it must be a string")
-    records.add(lines())
+    records.add(lines(), records.bad)
     records.report += records.bad.report()
     return records
 
 
-def hold_out(train: Records, least: int = 1) -> tuple[Records, Records]:
-    """Train and dev: the last 1 % of the documents, `least` at least; of a lone document, of its paragraphs.
+def hold_out(train: Records, config: Config) -> tuple[Records, Records]:
+    """Train and dev: the last 1 % of the documents; of a lone document, of its paragraphs.
 
     Raises:
       InputError: nothing would be left.
     """
+    least = 1 + config.next_sentence  # which needs two documents
     parts, lone = train.documents, len(train.documents) == 1
     if lone:
         parts = [[paragraph] for paragraph in train.documents[0]]

@@ -9,7 +9,11 @@ from flaxbert.tasks.base import HUB_SPLITS, Hub, Layout, Task
 METRICS = {"classification": ("accuracy", "f1"), "multi_label": ("f1", "exact_match", "precision", "recall"),
            "regression": ("pearson", "spearman")}
 
-TASK = Task("custom", "classification", "your own files, see below", METRICS["classification"])
+TASK = Task("custom", "classification", "your own files, see below", METRICS["classification"], usage=(
+    "--train_file --dev_file [--test_file] --text_columns=A[,B] --label_column",
+    f"TSV, CSV or JSONL, by the file's ending; --label_type={' | '.join(METRICS)}",
+    "several labels of one row: a JSON list, or text with | between",
+    *(f"metrics of {kind}: {', '.join(names)}" for kind, names in METRICS.items())))
 TASKS = (TASK,)
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from flaxbert.errors import InputError
+from flaxbert.errors import InputError, note
 from flaxbert.tasks.base import Task
 from flaxbert.tasks.labels import PARSERS, TYPES, numbering
 from flaxbert.tasks.rows import BadRow
@@ -99,11 +99,15 @@ def read_submission(task: Task, path: str | Path, ids: list[str]) -> np.ndarray:
 
 
 def read_cells(task: Task, path: str | Path, ids: list[str]) -> list[str]:
-    """The predictions of a file laid out as `submission` does, as texts in the order of `ids`.
+    """The predictions of a file laid out as `submission` does, as texts; arguments and errors as of `in_order`."""
+    return in_order(path, cells_by_id(task, path), ids)
+
+
+def cells_by_id(task: Task, path: str | Path) -> dict[str, str]:
+    """All that is in such a file: id -> prediction as text.
 
     Raises:
-      InputError: names file, and line or id: no such file, no header, a row of another layout; an id that comes
-        twice, is unknown, or is missing.
+      InputError: names file and line: no such file, no header, a row of another layout, an id that comes twice.
     """
     style = STYLES.get(task.name, Style())
     try:
@@ -124,15 +128,22 @@ def read_cells(task: Task, path: str | Path, ids: list[str]) -> list[str]:
         if row_id in said:
             raise InputError(f"{path}, line {number}: a second prediction for {row_id!r}")
         said[row_id] = cell
-    return in_order(path, said, ids)
+    return said
 
 
 def in_order(path: str | Path, said: Mapping[str, Answer], ids: list[str]) -> list[Answer]:
-    """What a file of predictions says of each of `ids`; raises `InputError` where some are missing or unknown."""
+    """What a file of predictions says of each of `ids`, which are all it is judged by; a note counts its others.
+
+    Raises:
+      InputError: an id is missing.
+    """
+    missing = [row_id for row_id in ids if row_id not in said]
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise InputError(f"{path}: no prediction for {missing[0]!r}{more}")
     known = set(ids)
-    for problem, names in (("no prediction for", [row_id for row_id in ids if row_id not in said]),
-                           ("a prediction for something unknown:", [name for name in said if name not in known])):
-        if names:
-            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-            raise InputError(f"{path}: {problem} {names[0]!r}{more}")
+    others = [name for name in said if name not in known]
+    if others:
+        note(f"{path}: {len(others)} of its {len(said)} predictions do not count, the split has no such id: "
+             f"{others[0]!r} is the first")
     return [said[row_id] for row_id in ids]

@@ -62,10 +62,11 @@ def questions(writer: Writer) -> Iterator[tuple[str, str, tuple[str, int]]]:
         template, kinds = templates[asked]
         kind = writer.pick(kinds)
         question = writer.sentence(writer.pick(QUESTIONS[kind]), facts[asked])[:-1] + "?"
-        answer = next(answer for answer in ANSWERS[kind] if answer in template).format(**facts[asked])
-        context, before = " ".join(sentences), len(" ".join(sentences[:asked]))
-        begin = context.lower().index(answer.lower(), before)
-        yield question, context, (context[begin:begin + len(answer)], begin)
+        answer = next(answer for answer in ANSWERS[kind] if answer in template)
+        # Not searched for in the text: its words may stand within others there.
+        before, words = (part.format(**facts[asked]) for part in (template.partition(answer)[0], answer))
+        context, begin = " ".join(sentences), len(" ".join([*sentences[:asked], before]))
+        yield question, context, (context[begin:begin + len(words)], begin)
 
 
 @cache
