@@ -8,6 +8,7 @@ A study is a folder experiments/NAME with a README.md and a study.py, which hold
     points(settings)                what to measure: a list of dicts of JSON values, each the key of its row
     measure_point(point, settings)  what was found at one point, a dict; raises PointFailed
     report(record)                  writes figure.png and table.md, returns the findings for summary.json
+    READMES                         not needed: other files than its README.md that show table.md
 """
 
 import importlib
@@ -26,7 +27,7 @@ from flaxbert.progress import bar
 STUDIES = Path(__file__).parent
 OWN_FLAGS = {"preset": "Which of the study's grids.",
              "output": "Folder of the record; default: experiments/NAME/records/DATE.",
-             "update_readme": "Copy the record's table into the study's README."}
+             "update_readme": "Copy the record's table into the study's README, and where else it is shown."}
 
 
 def studies() -> list[str]:
@@ -81,7 +82,8 @@ def run(name: str, preset: str = "small", output: str = "", update_readme: bool 
             progress.update()
     record.finish(study.report(record))
     if update_readme:
-        write_between_marks(STUDIES / name / "README.md", (folder / "table.md").read_text())
+        for readme in (STUDIES / name / "README.md", *getattr(study, "READMES", ())):
+            write_between_marks(readme, (folder / "table.md").read_text())
     return {"folder": str(folder), "measured": len(todo), "failed": len(record.failed())}
 
 

@@ -298,21 +298,14 @@ class Loop:
             for split in self._scored_splits():
                 if found := score(self.ready, self.inference, params, split, scores.get("dev")):
                     scores[split] = found
-        for split, name in self._predicted_splits().items():
+        predicted = tasks.to_predict(self.ready.task, self.ready.encoded) if self.config.predict_test else {}
+        for split, name in predicted.items():
             encoded = self.ready.encoded[split]
             outputs = self.inference.outputs(params, encoded, f"predicting {split}")
             if parallel.is_main():
                 self.ready.family.write(name, outputs, encoded, self.ready.splits[split],
                                         self.run / "predictions", scores.get("dev"))
         return scores
-
-    def _predicted_splits(self) -> dict[str, str]:
-        """Split -> whose official file it goes into: the test splits, or those of dev where there is no test."""
-        if not self.config.predict_test:
-            return {}
-        splits = self.ready.encoded
-        return ({split: split for split in splits if split.startswith("test")}
-                or {split: split.replace("dev", "test") for split in splits if split.startswith("dev")})
 
     def _logged(self, step: int | None = None) -> dict[str, dict[str, float]]:
         """The scores of the last evaluation in the log, or of the one at `step`, by split."""

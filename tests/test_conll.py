@@ -334,16 +334,22 @@ def test_labels_are_those_of_the_gold_file_and_the_predictions(tmp_path, monkeyp
         words = (line.split()[0] for line in lines[:-1])
         said = write(tmp_path / "said.txt", *map(" ".join, zip(words, tags, strict=True)))
         return predict.evaluate_file(task, str(said), file=gold)
-    scores = scored("ner", "B-LOC", "O", "I-PER", "I-PER")
+    scores = scored("ner", "I-LOC", "O", "I-PER", "I-PER")
     assert (scores["f1"], scores["f1_PER"], scores["f1_ORG"], scores["f1_LOC"]) == (0.5, 1, 0, 0)
     assert scores["accuracy"] == 0.75  # in IOB1, as the gold file is
     assert scored("ner", "B-LOC", "O", "B-PER", "I-PER") == scores  # and in IOB2
+    assert scored("ner", "B-LOC", "O", "I-PER", "I-PER")["accuracy"] == 0.5  # where a wrong tag stays wrong
     assert scored("ner", "B-LOC", "O", "B-PER", "B-PER")["accuracy"] == 0.5
     assert scored("conll2003_pos", "NNP", "VBZ", "NNP", "NNP")["accuracy"] == 0.75
     scores = scored("conll2003_chunk", "B-NP", "B-VP", "B-NP", "B-NP")
     assert (scores["precision"], scores["recall"]) == (0.5, pytest.approx(2 / 3))
     with pytest.raises(InputError, match=r"said\.txt, line 2: unknown label 'VP'; valid: B-NP, B-VP, I-NP, I-VP"):
         scored("conll2003_chunk", "B-NP", "VP", "B-NP", "B-NP")
+
+
+def test_scores_of_one_label_alone(tmp_path):
+    gold, said = (write(tmp_path / name, "EU O", "met O", "") for name in ("gold.txt", "said.txt"))
+    assert predict.evaluate_file("ner", str(said), file=str(gold))["accuracy"] == 1
 
 
 def test_predictions_for_sentences_that_are_left_out_are_too(tmp_path, capsys):

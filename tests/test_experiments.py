@@ -12,7 +12,7 @@ from flaxbert.errors import InputError
 
 ROOT = Path(__file__).parents[1]
 # The encoder's matrices dominate, as in BERT-base: few words, short rows.
-THREE_LAYERS = BertConfig(vocab_size=1300, hidden_size=64, num_hidden_layers=3, num_attention_heads=2,
+THREE_LAYERS = BertConfig(vocab_size=8192, hidden_size=64, num_hidden_layers=3, num_attention_heads=2,
                           intermediate_size=256, max_position_embeddings=64, hidden_dropout_prob=0.0,
                           attention_probs_dropout_prob=0.0)
 

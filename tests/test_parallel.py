@@ -22,7 +22,7 @@ from small import (
 )
 
 import flaxbert
-from flaxbert import heads, parallel, predict, train
+from flaxbert import heads, parallel, predict, tasks, train
 from flaxbert.checkpoint import load_params
 from flaxbert.config import Config
 from flaxbert.errors import InputError
@@ -58,6 +58,19 @@ def test_four_devices_equal_one(alone, tiny, tmp_path, how, record_property):
     print(f"4 devices, {how}: {worst:.1e}")
     assert worst < TOLERANCE
     assert result["metrics"]["dev"] == pytest.approx(result_of(alone)["metrics"]["dev"], abs=1e-4)
+
+
+@pytest.mark.parametrize(("given", "how"), [
+    (dict(task="toy_span", max_length=48, doc_stride=16), "jit"), (dict(task="toy_token"), "pmap")],
+    ids=["span", "token"])
+def test_four_devices_equal_one_of_spans_and_tokens(tiny, tmp_path, given, how):
+    given |= dict(max_steps=4, evals_per_epoch=0, max_eval_examples=8)
+    train.finetune(config(tiny, tmp_path / "one", **given))
+    train.finetune(config(tiny, tmp_path / "four", parallel=how, devices=4, **given))
+    one, four = losses_of(tmp_path / "one"), losses_of(tmp_path / "four")
+    assert max(abs(one[step] - four[step]) for step in range(1, 5)) < TOLERANCE
+    got, want = (result_of(tmp_path / name)["metrics"]["dev"] for name in ("four", "one"))
+    assert got == pytest.approx(want, abs=1e-4)
 
 
 def start_pod(given):
@@ -104,9 +117,13 @@ def test_two_processes_equal_one_and_the_run_belongs_to_everybody(pod, alone, ti
 
 
 def test_one_process_of_a_pod_is_told_to_stop_and_all_save_and_stop(tiny, tmp_path):
-    """By Ctrl-C, which is handed on as the SIGTERM that a preempted machine gets."""
-    run = tmp_path / "run"
-    processes = start_pod(settings(tiny, run, devices=0, epochs=500.0, evals_per_epoch=0))
+    """By Ctrl-C, handed on as the SIGTERM that a preempted machine gets; until then the pod pre-trains as one."""
+    run, text = tmp_path / "run", tmp_path / "text.txt"
+    learn = tasks.get("toy_sentence").generate("train").first[:200]
+    text.write_text("\n\n".join("\n".join(learn[i:i + 5]) for i in range(0, 200, 5)))
+    given = dict(task="pretrain", train_file=str(text), next_sentence=True, schedule="constant", warmup=0.0,
+                 max_steps=4000, evals_per_epoch=0)
+    processes = start_pod(settings(tiny, run, devices=0, **given))
     wait_for(run, 3, processes[0])
     processes[1].send_signal(signal.SIGINT)
     for code, _, err in [finish(process) for process in processes]:
@@ -114,6 +131,9 @@ def test_one_process_of_a_pod_is_told_to_stop_and_all_save_and_stop(tiny, tmp_pa
     assert result_of(run)["status"] == "interrupted"
     saved = load_params(run, "last")[1]["step"]
     assert 3 <= saved == max(losses_of(run)) < 4000
+    train.finetune(config(tiny, tmp_path / "alone", **{**given, "max_steps": 3}))
+    pod = losses_of(run)
+    assert all(abs(loss - pod[step]) < TOLERANCE for step, loss in losses_of(tmp_path / "alone").items())
 
 
 # --- placements

@@ -680,6 +680,15 @@ def test_from_scratch_has_the_shape_of_the_flags(tiny, text, tmp_path):
     assert ready.pretrained.tokenizer.model_max_length == 40
 
 
+def test_mimetic_weights_are_what_a_new_model_trains_from(tiny, text, tmp_path):
+    given = pretrain_config(tiny, tmp_path / "run", text, num_hidden_layers=1, mimetic_init=True, max_steps=2)
+    attention = prepare(given, 1).params["bert"]["layer_0"]["attention"]
+    assert np.array_equal(attention["query"]["kernel"], attention["key"]["kernel"])
+    train.finetune(given)
+    trained = load_params(tmp_path / "run")[0]["bert"]["layer_0"]["attention"]
+    assert not np.array_equal(trained["query"]["kernel"], trained["key"]["kernel"])
+
+
 @pytest.mark.parametrize(("given", "words"), [
     (dict(hidden_size=100, num_attention_heads=3), "--hidden_size, --num_attention_heads"),
     (dict(max_position_embeddings=16), "--max_length=32"),

@@ -525,6 +525,16 @@ def test_asking_for_predictions_without_a_test_split_is_mentioned(tmp_path):
     assert load(task="rte", data_dir=str(tmp_path))[2].lines == ()
 
 
+@pytest.mark.parametrize(("task", "splits", "names"), [
+    ("squad", ("train", "dev"), {"dev": "test"}),
+    ("rte", ("train", "dev"), {"dev": "dev"}), ("rte", ("train", "dev", "test"), {"test": "test"}),
+    ("mnli", ("dev", "dev_mismatched"), {"dev": "dev", "dev_mismatched": "dev_mismatched"}),
+    ("mnli", ("dev", "test_mismatched"), {"test_mismatched": "test_mismatched"}),
+    ("custom", ("train", "dev"), {"dev": "dev"})])
+def test_only_files_that_are_official_of_dev_get_the_name_of_a_test_split(task, splits, names):
+    assert tasks.to_predict(tasks.get(task), splits) == names
+
+
 @pytest.mark.parametrize(("given", "said"), [
     (dict(task="toy_pair", doc_stride=64), "--doc_stride: only for spans"),
     (dict(task="toy_span", context="document"), "--context: only for tokens"),

@@ -17,39 +17,43 @@ from typing import Any
 import jax
 import numpy as np
 import torch
-from transformers import AutoTokenizer, BertForSequenceClassification
+import transformers
 
+from experiments.peers.batches import Collator, features
+from experiments.peers.hf_trainer import Choices, outputs
 from flaxbert import predict, records, tasks
 from flaxbert.config import Config
-from flaxbert.errors import one_of
+from flaxbert.data import Encoded
+from flaxbert.errors import InputError, one_of
 from flaxbert.export import export
-from flaxbert.metrics import predictions
-from flaxbert.tasks.base import Examples
+from flaxbert.families import Family
+from flaxbert.heads import NEVER
+from flaxbert.huggingface import HEADS
 
 
-def torch_logits(folder: str, examples: Examples, max_length: int, batch: int = 32) -> np.ndarray:
-    """Logits [N, C] float32 of PyTorch's BERT, dropout off.
+def torch_outputs(folder: str, family: Family, encoded: Encoded, batch: int = 32) -> np.ndarray:
+    """What PyTorch's BERT says of a split, as `families.Family` has it; dropout off.
 
     Args:
       folder: a Hugging Face folder.
-      examples: N examples.
-      max_length: longest sequence in tokens.
+      family: of the task.
+      encoded: N examples with labels.
       batch: examples at a time.
     """
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = BertForSequenceClassification.from_pretrained(folder, dtype=torch.float32).eval()
-    sides = [examples.first] if examples.second is None else [examples.first, examples.second]
-    found = []
-    for begin in range(0, len(examples), batch):
-        texts = [side[begin:begin + batch] for side in sides]
-        encoded = tokenizer(*texts, truncation=True, max_length=max_length, padding=True, return_tensors="pt")
+    kind = family.task.kind
+    model_class = Choices if kind == "choice" else getattr(transformers, HEADS[kind].architecture)
+    model = model_class.from_pretrained(folder, dtype=torch.float32).eval()
+    collate, rows, found = Collator(), features(encoded), []
+    for begin in range(0, len(rows), batch):
         with torch.no_grad():
-            found.append(model(**encoded).logits.numpy())
+            said = model(**collate(rows[begin:begin + batch]))
+        logits = (said.start_logits.numpy(), said.end_logits.numpy()) if kind == "span" else said.logits.numpy()
+        found.append(outputs(logits, family, encoded.lengths[begin:begin + batch]))
     return np.concatenate(found)
 
 
 def compare(model: str, folder: str, config: Config, split: str) -> dict[str, Any]:
-    """The largest differences between the two sides on one split.
+    """The largest difference between the two sides on one split, and how many answers differ.
 
     Args:
       model: a run or an exported folder, for `flaxbert.load`.
@@ -58,30 +62,27 @@ def compare(model: str, folder: str, config: Config, split: str) -> dict[str, An
       split: dev, ...
     """
     task, splits, _ = tasks.load(config)
+    if task.kind == "pretraining":
+        raise InputError(f"--task={task.name}: has no answers to compare; give a fine-tuned run")
     examples = splits[one_of(split, tuple(splits), "--split")]
     predictor = predict.load(model)
-    ours = predictor.outputs(predictor.encode(examples))
-    theirs = torch_logits(folder, examples, predictor.max_length)
-    answers = [predictor.answers(logits) for logits in (ours, theirs)]
+    encoded = predictor.encode(examples, split)
+    ours, theirs = predictor.outputs(encoded), torch_outputs(folder, predictor.family, encoded)
+    answers = [predictor.family.answers(logits, encoded, examples, predictor.dev) for logits in (ours, theirs)]
+    there = np.maximum(ours, theirs) > NEVER / 2  # a choice that there is not has no logit
     return {"model": model, "task": task.name, "split": split, "examples": len(examples),
-            "largest_logit_difference": float(np.abs(ours - theirs).max()),
-            "largest_probability_difference": max(_apart(*pair) for pair in zip(*answers, strict=True)),
-            "different_labels": _different(task.kind, ours, theirs),
+            "largest_logit_difference": float(np.abs(ours - theirs)[there].max()),
+            "different_answers": sum(_decided(a) != _decided(b) for a, b in zip(*answers, strict=True)),
             "torch": torch.__version__, "jax": jax.__version__}
 
 
-def _apart(ours: dict[str, Any], theirs: dict[str, Any]) -> float:
-    """Largest difference of any probability, of the score for regression."""
-    mine, other = ({"score": a["score"]} if "score" in a else a["probabilities"] for a in (ours, theirs))
-    return max(abs(mine[name] - other[name]) for name in mine)
-
-
-def _different(kind: str, ours: np.ndarray, theirs: np.ndarray) -> int | None:
-    """Examples that get another label; None for regression."""
-    if kind == "regression":
-        return None
-    unequal = predictions(kind, ours) != predictions(kind, theirs)
-    return int(unequal.reshape(len(ours), -1).any(axis=1).sum())
+def _decided(answer: Any) -> Any:
+    """An answer without its scores and probabilities."""
+    if isinstance(answer, dict):
+        return {name: _decided(value) for name, value in answer.items()}
+    if isinstance(answer, list):
+        return [_decided(value) for value in answer]
+    return None if isinstance(answer, float) else answer
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ from experiments.transfer import figure, table
 from flaxbert import tasks
 from flaxbert.config import Config
 from flaxbert.errors import InputError, RunFailed, note, one_of
+from flaxbert.model_files import BUNDLED
 from flaxbert.train import finetune
 
 QUESTION = "What does pre-training buy: the bundled model against the same network from random weights?"
@@ -18,6 +19,7 @@ FLAGS = {"model": "The pre-trained model.", "tasks": "Only these tasks.",
          "seeds": "Runs of each kind, seeds 0, 1, ...", "epochs": "Epochs of every run.",
          "learning_rate": "Peak learning rate of every run."}
 
+READMES = (BUNDLED / "README.md",)
 STARTS = ("pre-trained", "random")
 # Tasks on real data: their folder under FLAXBERT_DATA, and how many training examples.
 REAL: dict[str, tuple[str, int]] = {"mrpc": ("data/glue/MRPC", 0), "sst2": ("data/glue/SST-2", 5000),

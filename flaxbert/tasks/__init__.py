@@ -34,7 +34,8 @@ from flaxbert.tasks.rows import Report
 from flaxbert.tasks.submission import submission
 
 __all__ = ["KINDS", "READERS", "TASKS", "Examples", "Hub", "Layout", "Report", "Split", "Task", "describe", "get",
-           "load", "load_split", "of_kind", "read_file", "read_inputs", "resolve", "settled", "submission"]
+           "load", "load_split", "of_kind", "read_file", "read_inputs", "resolve", "settled", "submission",
+           "to_predict"]
 
 TASKS: dict[str, Task] = {task.name: task for family in (
     toy, toy_spans, toy_choices, toy_tokens, glue, sick, squad, choices, conll, custom, corpus)
@@ -162,10 +163,10 @@ def _read_all(task: Task, config: Config) -> dict[str, Any]:
     raise InputError(f"{flags}: --task={task.name} needs a {' and a '.join(lacking)} file; give {flags}")
 
 
-def _with_labels_of(task: Task, records: Any, names: Iterable[object] = ()) -> Task:
+def _with_labels_of(task: Task, records: Any, names: Iterable[object] = (), least: int = 2) -> Task:
     """The task with the label names of these records, and more `names`, where it has none yet."""
     known = [label for label in (*records.labels, *names) if label is not None or task.kind == "multi_label"]
-    return with_labels(task, known, records.bad.name)
+    return with_labels(task, known, records.bad.name, least)
 
 
 def _check_class_weights(task: Task, weights: tuple[float, ...]) -> None:
@@ -208,10 +209,22 @@ def load(config: Config) -> tuple[Task, dict[str, Split], Report]:
             examples, notes = READERS[task.kind].to_examples(task, examples, labels_required=split in NEEDED)
         limit = config.max_train_examples if split == "train" else config.max_eval_examples
         splits[split], report = examples.head(limit), report + notes
-    if config.predict_test and "test" not in splits:
+    if config.predict_test and not any(split.startswith("test") for split in splits):
         report += Report(lines=(f"--predict_test: {task.name} has no test split here, dev is predicted in its "
                                 "place; --test_file names one",))
     return task, splits, report
+
+
+def to_predict(task: Task, splits: Iterable[str]) -> dict[str, str]:
+    """Split -> which split's official file it is written as, for --predict_test.
+
+    The test splits. Where there are none, those of dev: under their own names, but for a task whose official files
+    are of dev (SQuAD), since it has no test split at all.
+    """
+    tests = {split: split for split in splits if split.startswith("test")}
+    named = not task.files or any(split.startswith("test") for split in task.files)
+    return tests or {split: split if named else split.replace("dev", "test")
+                     for split in splits if split.startswith("dev")}
 
 
 def load_split(config: Config, split: str, names: Iterable[object] = ()) -> tuple[Task, Split, Report]:
@@ -229,7 +242,7 @@ def load_split(config: Config, split: str, names: Iterable[object] = ()) -> tupl
     path = _named_files(task, config, (split,)).get(split)
     if path:
         records = READERS[task.kind].read_records(task, path, config.skip_bad_rows, labels_required=True)
-        task = _with_labels_of(task, records, names)
+        task = _with_labels_of(task, records, names, least=1)  # scores can be of one class alone
         return task, *READERS[task.kind].to_examples(task, records, labels_required=True)
     task, splits, report = load(config)
     if split not in splits:

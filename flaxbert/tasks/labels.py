@@ -84,19 +84,26 @@ def _sorted_names(names: set[str]) -> tuple[str, ...]:
         return tuple(sorted(names))
 
 
-def with_labels(task: Task, values: list[object], where: str) -> Task:
+def with_labels(task: Task, values: list[object], where: str, least: int = 2) -> Task:
     """`task` with the label names that occur in `values` (the training labels), where it has none yet.
 
+    Args:
+      task: any.
+      values: of the labels as the files write them.
+      where: their file, for messages.
+      least: how many names there must be; 2 for a classifier, of which several may be right: 1.
+
     Raises:
-      InputError: fewer labels than a classifier can tell apart.
+      InputError: fewer than that.
     """
     if task.labels or task.kind not in PARSERS or task.kind == "regression":
         return task
     if task.kind == "multi_label":
         names, least = {name for value in values for name in split_labels(value)}, 1
     else:
-        names, least = {spell(value) for value in values}, 2
+        names = {spell(value) for value in values}
     if len(names) < least:
         found = ", ".join(names) or "none"
-        raise InputError(f"{where}: at least {least} labels are needed, found: {found}")
+        needed = f"{least} labels are" if least > 1 else "1 label is"
+        raise InputError(f"{where}: at least {needed} needed, found: {found}")
     return dataclasses.replace(task, labels=_sorted_names(names))

@@ -90,7 +90,8 @@ def read(task: Task, path: str | Path, examples: TokenExamples, skip_bad_rows: b
         raise InputError(f"{path}: {len(found)} sentences; the split has {len(examples)}{left_out}")
     for line in bad.report().lines:
         note(line)
-    return list(map(iob.to_iob2, found)) if _came_in_iob1(task, examples) else found
+    as_the_split = _came_in_iob1(task, examples) and iob.scheme(found) == "IOB1"
+    return list(map(iob.to_iob2, found)) if as_the_split else found
 
 
 def _came_in_iob1(task: Task, examples: TokenExamples) -> bool:

@@ -1,0 +1,1 @@
+"""How the BERT in the box was made."""
