@@ -14,11 +14,12 @@ from typing import Any
 
 from absl import flags, logging
 
-from flaxbert.config import DEFAULTS, Config
+from flaxbert.config import DEFAULTS, DEMO, RECIPES, Config
 from flaxbert.errors import InputError, RunFailed, note
 
 # The commands whose flags are settings, settings that one has no flag for, help that is its own, and the groups.
 CONFIGURED = ("finetune", "demo", "pretrain")
+PRESETS = {**DEFAULTS, "demo": DEMO}
 LEFT_OUT = {
     "demo": ("random_init",),
     "pretrain": ("task", "data_dir", "text_columns", "label_column", "label_type", "class_weights", "doc_stride",
@@ -48,7 +49,9 @@ def _finetune(settings: dict[str, Any]) -> None:
 
 def _demo(settings: dict[str, Any]) -> None:
     from flaxbert.demo import demo
-    result = demo(Config.make(**settings))
+    recipe = RECIPES.get(settings.get("recipe", ""), {})
+    preset = {name: value for name, value in DEMO.items() if name not in recipe}
+    result = demo(Config.make(**{**preset, **settings}))
     for start, score in result["scores"].items():
         print(f"from {start} weights: dev {result['main_metric']} {score:.4f}")
     print(f"runs: {result['run']}" + (f"\npicture: {result['picture']}" if result["scores"] else
@@ -157,7 +160,7 @@ def _flags_of(name: str) -> tuple[flags.FlagValues, dict[str, list[tuple[str, An
         for f in dataclasses.fields(Config):
             if f.name in LEFT_OUT.get(name, ()):
                 continue
-            choices, default = f.metadata["choices"], DEFAULTS.get(name, {}).get(f.name, f.default)
+            choices, default = f.metadata["choices"], PRESETS.get(name, {}).get(f.name, f.default)
             text = HELP.get(name, {}).get(f.name, f.metadata["help"])
             text += f" One of: {', '.join(choices)}." if choices else ""
             _define(f.name, default, f.type, text, values)

@@ -49,6 +49,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "pretrain": dict(batch_size=256, epochs=10.0, learning_rate=5e-4, warmup=0.05, beta2=0.98, epsilon=1e-6,
                      weight_decay=0.01),
 }
+# What `flaxbert demo` presets, for the bundled model.
+DEMO: dict[str, Any] = dict(task="toy_token", learning_rate=5e-4, evals_per_epoch=2)
 SHAPE = ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size", "max_position_embeddings")
 
 

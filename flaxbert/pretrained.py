@@ -10,7 +10,7 @@ from flaxbert import heads, trees
 from flaxbert.bert import BertConfig
 from flaxbert.errors import InputError, note, one_of, refuse
 from flaxbert.huggingface import from_tensors, kind_of, shapes
-from flaxbert.model_files import load_tokenizer, locate, read_config, read_json, read_tensors, weight_files
+from flaxbert.model_files import load_tokenizer, locate, read_config, read_json, read_tensors
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Pretrained:
       config: the encoder's shape.
       settings: the whole config.json of the model (id2label, problem_type, ...).
       params: nested dict of float32 numpy arrays: `bert`, and `pooler`, `head`, `mlm` and `nsp` where the source
-        has them; empty where no weights were asked for, or the bundled model has none.
+        has them; empty where no weights were asked for.
       tokenizer: a fast transformers tokenizer without truncation or padding.
     """
 
@@ -56,7 +56,7 @@ def load(name: str, checkpoint: str = "best", weights: bool = True) -> Pretraine
         folder = run / "model"
     settings = read_json(folder / "config.json")
     config = read_config(settings, folder)
-    if not weights or (name == "bundled" and not weight_files(folder)):
+    if not weights:
         params = {}
     elif folder != run:
         params, _ = checkpoints.load_params(run, checkpoint)

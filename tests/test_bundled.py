@@ -28,7 +28,8 @@ def test_text_and_card_of_the_bundled_model(tmp_path, monkeypatch):
     dev = {"perplexity": 50.04, "unigram_perplexity": 1000.8, "mlm_accuracy": 0.25, "nsp_accuracy": 0.75}
     for name, steps in (("stable", 9000), ("cooled", 1500)):
         write(work / name / "result.json", json.dumps(
-            {"status": "finished", "metrics": {"dev": dev}, "seconds": 3600, "parameters_total": 5_500_000}))
+            {"status": "finished", "metrics": {"dev": dev}, "seconds": 3600, "parameters_total": 5_500_000,
+             "best_step": steps}))
         write(work / name / "config.json", json.dumps(
             {"settings": {}, "examples": {"train": 5, "dev": 1}, "steps": steps, "devices": "1 x cpu",
              "versions": {"jax": "1.2"}}))

@@ -66,7 +66,8 @@ def card(work: Path) -> str:
     results = {name: json.loads((work / name / "result.json").read_text()) for name in RUNS}
     abouts = {name: json.loads((work / name / "config.json").read_text()) for name in RUNS}
     dev = results["cooled"]["metrics"]["dev"]
-    steps = {name: about["steps"] for name, about in abouts.items()}
+    # What the second run went on from is the best of the first.
+    steps = {"stable": results["stable"]["best_step"], "cooled": abouts["cooled"]["steps"]}
     hours = sum(result["seconds"] for result in results.values()) / 3600
     commands = "\n".join(f"flaxbert pretrain {' '.join(flags)} --output_dir={name}"
                          for name, flags in RUNS.items())
