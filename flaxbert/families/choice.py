@@ -17,7 +17,7 @@ from flaxbert.tasks import submission
 from flaxbert.tasks.base import ChoiceExamples, Examples
 from flaxbert.tasks.choices import form, listed
 from flaxbert.tasks.rows import BadRow
-from flaxbert.tasks.submission import read_cells
+from flaxbert.tasks.submission import cells_by_id, in_order
 
 
 class ChoiceFamily(Family):
@@ -60,15 +60,11 @@ class ChoiceFamily(Family):
 
         Source: Clark et al. 2018 (1803.05457), on ties.
         """
-        earned = []
-        for row_id, cell, choices, label in zip(examples.ids, read_cells(self.task, path, examples.ids),
-                                                examples.choices, examples.labels.tolist(), strict=True):
-            try:
-                chosen = {form(self.task).position(part.strip(), choices) for part in cell.split(";")}
-            except BadRow as error:
-                raise InputError(f"{path}, the prediction for {row_id}: {error}") from None
-            earned.append((label in chosen) / len(chosen))
-        return {"accuracy": float(np.mean(earned))}
+        def earned(number: int, cell: str) -> float:
+            choices, label = examples.choices[number], int(examples.labels[number])
+            chosen = {form(self.task).position(part.strip(), choices) for part in cell.split(";")}
+            return (label in chosen) / len(chosen)
+        return {"accuracy": float(np.mean(in_order(path, cells_by_id(self.task, path), examples.ids, earned)))}
 
     def inputs(self, values: Sequence[Any]) -> ChoiceExamples:
         """From (context, [choice, ...]), or {"context" or "question": ..., "choices": [...]}."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from string import ascii_uppercase
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -11,8 +11,6 @@ from flaxbert.errors import InputError, note
 from flaxbert.tasks.base import Task
 from flaxbert.tasks.labels import PARSERS, TYPES, numbering
 from flaxbert.tasks.rows import BadRow
-
-Answer = TypeVar("Answer")
 
 
 def _class(task: Task, value: np.ndarray) -> str:
@@ -87,24 +85,15 @@ def read_submission(task: Task, path: str | Path, ids: list[str]) -> np.ndarray:
     """Predictions in a file as `submission` writes it, in the order of `ids`, as its argument is.
 
     Raises:
-      InputError: as `read_cells`; or names the id whose prediction cannot be read.
+      InputError: as `cells_by_id` and `in_order`.
     """
-    parse, numbers, found = PARSERS[task.kind], numbering(task), []
-    for row_id, cell in zip(ids, read_cells(task, path, ids), strict=True):
-        try:
-            found.append(parse(cell, numbers))
-        except BadRow as error:
-            raise InputError(f"{path}, the prediction for {row_id}: {error}") from None
+    parse, numbers = PARSERS[task.kind], numbering(task)
+    found = in_order(path, cells_by_id(task, path), ids, lambda _, cell: parse(cell, numbers))
     return np.asarray(found, TYPES[task.kind])
 
 
-def read_cells(task: Task, path: str | Path, ids: list[str]) -> list[str]:
-    """The predictions of a file laid out as `submission` does, as texts; arguments and errors as of `in_order`."""
-    return in_order(path, cells_by_id(task, path), ids)
-
-
 def cells_by_id(task: Task, path: str | Path) -> dict[str, str]:
-    """All that is in such a file: id -> prediction as text.
+    """All that is in a file laid out as `submission` does: id -> prediction as text.
 
     Raises:
       InputError: names file and line: no such file, no header, a row of another layout, an id that comes twice.
@@ -131,19 +120,32 @@ def cells_by_id(task: Task, path: str | Path) -> dict[str, str]:
     return said
 
 
-def in_order(path: str | Path, said: Mapping[str, Answer], ids: list[str]) -> list[Answer]:
+def in_order(path: str | Path, said: Mapping[str, Any], ids: list[str],
+             parse: Callable[[int, Any], Any] = lambda number, value: value) -> list[Any]:
     """What a file of predictions says of each of `ids`, which are all it is judged by; a note counts its others.
 
+    Args:
+      path: the file, for messages.
+      said: id -> prediction, all that it holds.
+      ids: of the split.
+      parse: (number of the id, prediction) -> what is returned; raises `BadRow`.
+
     Raises:
-      InputError: an id is missing.
+      InputError: an id is missing, or names the id whose prediction cannot be read.
     """
     missing = [row_id for row_id in ids if row_id not in said]
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise InputError(f"{path}: no prediction for {missing[0]!r}{more}")
+    found = []
+    for number, row_id in enumerate(ids):
+        try:
+            found.append(parse(number, said[row_id]))
+        except BadRow as error:
+            raise InputError(f"{path}, the prediction for {row_id}: {error}") from None
     known = set(ids)
     others = [name for name in said if name not in known]
     if others:
         note(f"{path}: {len(others)} of its {len(said)} predictions do not count, the split has no such id: "
              f"{others[0]!r} is the first")
-    return [said[row_id] for row_id in ids]
+    return found
