@@ -29,6 +29,9 @@ from flaxbert.packing import Epochs
 from flaxbert.steps import TrainState, make_train_step
 from flaxbert.tasks.base import Split, Task
 
+PROGRAMS = 4  # that a run compiles at most, one for each number of rows
+STEPS_A_PROGRAM = 25  # fewer steps do not pay for the time that compiling one more takes
+
 
 @dataclass(frozen=True)
 class Ready:
@@ -143,7 +146,8 @@ def prepare(config: Config, shards: int) -> Ready:
     epochs = Epochs(lengths, config.batch_size, row_length, config.seed, config.packing)
     total = config.max_steps or max(1, round(config.epochs * epochs.steps_per_epoch))
     needed, slots = packing.rows_needed(epochs, total)
-    row_counts = packing.row_counts(needed, shards * config.micro_batches)
+    row_counts = packing.row_counts(needed, shards * config.micro_batches,
+                                    min(PROGRAMS, max(1, total // STEPS_A_PROGRAM)))
     idle = 1 - sum(needed) / sum(packing.smallest(row_counts, rows) for rows in needed)
     if idle > 0.25:
         note(f"{idle:.0%} of the rows stay empty: {shards} devices x {config.micro_batches} micro-batches want a "
