@@ -119,6 +119,8 @@ def _parse(name: str, arguments: list[str]) -> dict[str, Any]:
 def main(arguments: list[str] | None = None) -> None:
     """Runs one study and exits: 0, 2 after bad input, 1 where a point failed."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    # XLA's CPU loader warns at length about every program that the compilation cache gives back.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if not arguments or arguments[0].startswith("-"):
         print("python -m experiments.run NAME [--preset=small|paper] [--output=FOLDER] [--help]\n")
         print("\n".join(f"  {name:16} {find(name).QUESTION}" for name in studies()))

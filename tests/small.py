@@ -111,14 +111,14 @@ def equal(a: Any, b: Any) -> bool:
     return a.keys() == b.keys() and all(np.array_equal(a[name], b[name], equal_nan=True) for name in a)
 
 
-def write(path: Path, *lines: str) -> Path:
+def write(path: Path, *lines: str, end: str = "\n") -> Path:
     """A text file of these lines, in a folder that is made if need be."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(line + "\n" for line in lines))
+    path.write_bytes("".join(line + end for line in lines).encode())
     return path
 
 
-def load(task: str, **given: Any) -> tuple:
+def load(task: str = Config.task, **given: Any) -> tuple:
     """Task, splits and report of these settings."""
     return tasks.load(Config.make(task=task, **given))
 

@@ -5,7 +5,8 @@ import random
 
 import numpy as np
 import pytest
-from test_tasks import load, quiet_datasets, refused, write  # noqa: F401 (a fixture)
+from small import load, write
+from test_tasks import quiet_datasets, refused  # noqa: F401 (a fixture)
 
 from flaxbert import predict, tasks
 from flaxbert.errors import InputError

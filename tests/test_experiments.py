@@ -17,12 +17,6 @@ THREE_LAYERS = BertConfig(vocab_size=8192, hidden_size=64, num_hidden_layers=3, 
                           attention_probs_dropout_prob=0.0)
 
 
-@pytest.fixture(autouse=True)
-def _root_on_the_path(monkeypatch):
-    """`experiments` is no part of the installed package."""
-    monkeypatch.syspath_prepend(ROOT)
-
-
 @pytest.fixture
 def run():
     """The module experiments.run."""

@@ -5,6 +5,8 @@ import re
 
 import numpy as np
 import pytest
+import small
+from small import load, write
 
 from flaxbert import tasks
 from flaxbert.config import Config
@@ -25,21 +27,9 @@ REAL = {
 }
 
 
-def write(path, *lines, end="\n"):
-    path.write_bytes("".join(line + end for line in lines).encode())
-    return path
-
-
-def load(**given):
-    return tasks.load(Config.make(**given))
-
-
 def refused(**given) -> str:
-    """The error line; every one of them is a single line."""
-    with pytest.raises(InputError) as caught:
-        load(**given)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+    """The one line that reading such a task ends with."""
+    return small.refused(load, **given)
 
 
 # --- real files
