@@ -11,7 +11,7 @@ Names and defaults of `finetune` are those of the command line's flags.
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["finetune", "load", "pretrain"]
+__all__ = ["features", "finetune", "load", "pretrain"]
 
 
 def finetune(**settings: Any) -> dict[str, Any]:
@@ -34,3 +34,14 @@ def load(path: str, checkpoint: str = "best") -> Any:
     """A predictor from a run, an exported folder or a fine-tuned hub model: `flaxbert.predict.Predictor`."""
     from flaxbert import predict
     return predict.load(path, checkpoint)
+
+
+def features(inputs: Any, **settings: Any) -> Any:
+    """What layers of a model say of texts or pairs, as arrays: `flaxbert.extraction.Features`.
+
+    Args:
+      inputs: a list of texts, or of pairs (A, B).
+      **settings: model, layers, pooling, max_length, dtype, checkpoint: the flags of `flaxbert features`.
+    """
+    from flaxbert import extraction
+    return extraction.features(inputs, **settings)

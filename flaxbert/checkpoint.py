@@ -63,8 +63,7 @@ class Checkpoints:
             if problems:
                 raise InputError(f"{series.directory}/{step}: another model: {'; '.join(problems[:4])}")
             self._forget_after(step)
-            return TrainState(items["training"]["step"], items["params"], items["training"]["opt_state"],
-                              items["training"]["key"]), about
+            return template.replace(params=items["params"], **items["training"]), about
         if series.checkpoints:
             raise InputError(f"--resume: no checkpoint in {series.directory} can be read; nothing was changed; "
                              "--overwrite starts anew")

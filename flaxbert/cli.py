@@ -10,6 +10,7 @@ import os
 import sys
 import textwrap
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from absl import flags, logging
@@ -23,13 +24,15 @@ PRESETS = {**DEFAULTS, "demo": DEMO}
 LEFT_OUT = {
     "demo": ("random_init",),
     "pretrain": ("task", "data_dir", "text_columns", "label_column", "label_type", "class_weights", "doc_stride",
-                 "max_query_length", "max_answer_length", "n_best", "null_threshold", "context", "predict_test")}
+                 "max_query_length", "max_answer_length", "n_best", "null_threshold", "context", "layers",
+                 "mix_layer_norm", "head", "head_width", "head_layers", "crf", "pooling", "pair", "predict_test")}
 HELP = {"pretrain": {
     "train_file": "Text, one paragraph a line and a blank line between documents; or a folder of such .txt files.",
     "dev_file": "Held-out text, likewise; default: the last 1 % of the documents.",
     "test_file": "More held-out text, scored at the end."}}
-GROUPS = {"task": "Task and data", "model": "Model", "pretrain": "Pre-training", "strategy": "Strategy",
-          "optimizer": "Optimizer", "batch": "Length and batch", "devices": "Devices", "run": "The run"}
+GROUPS = {"task": "Task and data", "model": "Model", "pretrain": "Pre-training", "head": "Head",
+          "strategy": "Strategy", "optimizer": "Optimizer", "batch": "Length and batch", "devices": "Devices",
+          "run": "The run"}
 
 
 def _finetune(settings: dict[str, Any]) -> None:
@@ -92,6 +95,21 @@ def _export(settings: dict[str, Any]) -> None:
     print(f"{settings['to']}: written; transformers and flaxbert load it")
 
 
+def _features(settings: dict[str, Any]) -> None:
+    from flaxbert.extraction import extract
+    print(f"{extract(**settings)}: written")
+
+
+def _cache(settings: dict[str, Any]) -> None:
+    from flaxbert.disk_cache import clear, describe, readable
+    folder = Path(settings.get("cache_dir") or Config.cache_dir).expanduser()
+    if settings["word"] == "list":
+        print(describe(folder))
+        return
+    count, freed = clear(folder, settings.get("unused_days", 0.0) * 86400)
+    print(f"{folder}: {count} deleted, {readable(freed)} freed")
+
+
 def _tasks(settings: dict[str, Any]) -> None:
     from flaxbert.tasks import describe
     print(describe())
@@ -99,12 +117,16 @@ def _tasks(settings: dict[str, Any]) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-    """One command: what it does, in a line, and its flags as (name, default, help)."""
+    """One command: what it does, in a line, its flags as (name, default, help), and those that must be given.
+
+    With `words` one of them stands behind the command; it comes to `work` as the setting `word`.
+    """
 
     work: Callable[[dict[str, Any]], None]
     about: str
     flags: tuple[tuple[str, Any, str], ...] = ()
     needed: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
 
 
 _RUN = ("run", "", "A run's folder; to predict with, an exported one too.")
@@ -130,6 +152,20 @@ COMMANDS: dict[str, Command] = {
     "export": Command(_export, "Write a run as a Hugging Face folder, which PyTorch loads.", (
         _RUN, ("to", "", "The folder to write."), _CHECKPOINT,
         ("dtype", "float32", "Of the weights: float32, float16 or bfloat16.")), ("run", "to")),
+    "features": Command(_features, "Write what layers of a model say of a file of texts, as arrays.", (
+        ("model", Config.model, "Hub name, Hugging Face folder, one of our runs, or `bundled`."),
+        ("input", "-", "TSV, CSV or JSONL with texts; - is standard input."),
+        ("output", "", "FILE.safetensors or FILE.npz, or a folder; FILE.tokens.json beside tells the tokens."),
+        ("layers", ("last",), "Numbers (0: the embeddings) or names (embeddings, last, second_to_last, "
+         "concat_last4), with commas between."),
+        ("pooling", "none", "One vector a text, by cls, mean or max; none: one a token."),
+        ("text_columns", (), "The column with the texts, or the two with pairs. Without: the column `text`, or no "
+         "header and one text a line, or two with a tab between."),
+        ("max_length", 0, "Longest sequence in tokens; 0: the model's own."),
+        ("dtype", "float32", "Of the features: float32, float16 or bfloat16."), _CHECKPOINT, _SKIP), ("output",)),
+    "cache": Command(_cache, "List or clear what runs have kept of frozen layers.", (
+        ("cache_dir", Config.cache_dir, "Where it is."),
+        ("unused_days", 0.0, "clear: only what nobody has used for so many days.")), words=("list", "clear")),
     "tasks": Command(_tasks, "List the tasks with their metrics and file layouts."),
 }
 
@@ -173,11 +209,13 @@ def _flags_of(name: str) -> tuple[flags.FlagValues, dict[str, list[tuple[str, An
 
 
 def _help(name: str, grouped: dict[str, list[tuple[str, Any, str]]]) -> str:
-    lines = [f"flaxbert {name}: {COMMANDS[name].about}"]
+    words = "|".join(COMMANDS[name].words)
+    lines = [f"flaxbert {name} {words}".rstrip() + f": {COMMANDS[name].about}"]
     for title, rows in grouped.items():
         lines += ["", f"{title}:"]
         for flag, default, text in rows:
-            shown = "" if default in ("", (), None) else f" [{default}]"
+            default = ",".join(map(str, default)) if isinstance(default, tuple) else default
+            shown = "" if default in ("", None) else f" [{default}]"
             lines += textwrap.wrap(f"--{flag}: {text}{shown}", 100, initial_indent="  ",
                                    subsequent_indent="      ")
     if name in CONFIGURED:
@@ -195,18 +233,22 @@ def _parse(name: str, arguments: list[str]) -> dict[str, Any] | None:
     if any(a in ("--help", "-help", "-h", "--helpfull") for a in arguments):
         print(_help(name, grouped))
         return None
+    values.set_gnu_getopt()  # flags may stand behind a word
     try:
         rest = values([name, *arguments], known_only=False)[1:]
     except flags.Error as error:
         raise InputError(f"{error} (flaxbert {name} --help lists the flags)".replace("\n", " ")) from None
-    if rest:
+    words = COMMANDS[name].words
+    if words and (len(rest) != 1 or rest[0] not in words):
+        raise InputError(f"flaxbert {name} {' '.join(rest)}".rstrip() + f": say {' or '.join(words)}")
+    if rest and not words:
         raise InputError(f"{rest[0]}: not a flag; write --flag=value (flaxbert {name} --help lists them)")
     known = {flag for rows in grouped.values() for flag, _, _ in rows}
     given = {flag: values[flag].value for flag in known if values[flag].present}
     for flag, _, text in COMMANDS[name].flags:
         if flag in COMMANDS[name].needed and not given.get(flag):
             raise InputError(f"--{flag} is needed: {text}")
-    return given
+    return {**given, "word": rest[0]} if words else given
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -112,11 +112,50 @@ class Config:
                                  "neighbours from the first step on (Trockman 2023): a small run learns much "
                                  "sooner.")
 
+    # --- head
+    layers: str = setting("last", "head", "Which states of the encoder the head reads: embeddings, last, "
+                          "second_to_last, concat_last4, sum_last4, sum_all, scalar_mix (sums learn their "
+                          "weights), or numbers with commas between, whose states stand side by side; 0: the "
+                          "embeddings.")
+    mix_layer_norm: bool = setting(False, "head", "Normalise each of these layers over a sequence first.")
+    head: str = setting("linear", "head", "What stands on them; mlp: one hidden layer, bilstm: over the tokens, "
+                        "and a linear head on it.", ("linear", "mlp", "bilstm"))
+    head_width: int = setting(0, "head", "mlp: its hidden units; 0: the encoder's width. bilstm: units of each "
+                              "direction; 0: half the encoder's width.")
+    head_layers: int = setting(2, "head", "bilstm: its layers.")
+    crf: bool = setting(False, "head", "Labels of words: score whole sequences of labels, as a linear chain.")
+    pooling: str = setting("auto", "head", "Classes, scores and choices: how the states of its tokens become one "
+                           "for a text; auto: BERT's pooler, but mean with --strategy=features, --layers, "
+                           "--head=bilstm or --pair=separate.",
+                           ("auto", "pooler", "cls", "mean", "max", "attention"))
+    pair: str = setting("joint", "head", "Pairs: read together, or as two sequences u and v, of which the head "
+                        "sees (u, v, |u - v|, u * v).", ("joint", "separate"))
+
     # --- strategy
-    strategy: str = setting("full", "strategy", "What trains: full, freeze or head.")
+    strategy: str = setting("full", "strategy", "What trains: full, freeze, last_n, head, features, bitfit, "
+                            "lora.")
     frozen_layers: int = setting(0, "strategy", "freeze: 0 freezes nothing, k >= 1 the embeddings and the "
                                  "bottom k layers. Implies --strategy=freeze.")
+    trained_layers: int = setting(0, "strategy", "last_n: train the top so many layers, pooler and head. Implies "
+                                  "--strategy=last_n.")
     frozen_dropout: bool = setting(False, "strategy", "Keep dropout on inside frozen layers.")
+    lora_rank: int = setting(8, "strategy", "lora: rank of the updates.")
+    lora_alpha: float = setting(16.0, "strategy", "lora: the updates are scaled by this / rank.")
+    lora_targets: tuple[str, ...] = setting(("query", "value"), "strategy", "lora: which matrices of every layer, "
+                                            "of query, key, value, output, intermediate, mlp_output.")
+    unfreeze: str = setting("none", "strategy", "gradual: the head first, one more layer from the top at each "
+                            "epoch; discriminative: all at once, at rates 2.6 times smaller from layer to layer.",
+                            ("none", "gradual", "discriminative"))
+    reinit_layers: int = setting(0, "strategy", "Draw the top so many layers anew.")
+    reinit_pooler: bool = setting(False, "strategy", "Draw the pooler anew.")
+    mixout: float = setting(0.0, "strategy", "Share of the encoder's weights that are the initial ones in a step.")
+    cache_frozen: str = setting("auto", "strategy", "Compute frozen layers once and keep their states on disk, "
+                                "for later runs too; auto: where it pays and fits.", ("auto", "true", "false"),
+                                True)
+    cache_dtype: str = setting("auto", "strategy", "Of these states; auto: that of the arithmetic.",
+                               ("auto", "float32", "float16", "bfloat16"))
+    cache_dir: str = setting("~/.cache/flaxbert/activations", "strategy", "Where they are kept; `flaxbert cache` "
+                             "lists and clears it.", resumable=True)
 
     # --- optimizer
     recipe: str = setting("", "optimizer", f"Group of settings of a paper: {', '.join(RECIPES)}. Single flags "
@@ -127,7 +166,11 @@ class Config:
     schedule: str = setting("linear", "optimizer", "Learning rate after the warm-up; google: linear over ALL "
                             "steps, as the BERT code did.", ("linear", "constant", "cosine", "google"))
     warmup: float = setting(0.1, "optimizer", "Linear warm-up: below 1 a share of all steps, else steps.")
+    layerwise_decay: float = setting(1.0, "optimizer", "Learning rate of a layer over that of the one above it; "
+                                     "pooler and head have the peak.")
     weight_decay: float = setting(0.01, "optimizer", "Decay of weights, never of biases and LayerNorm.")
+    pretrained_decay: float = setting(0.0, "optimizer", "Decay of the encoder's weights toward the initial ones, "
+                                      "in place of --weight_decay there.")
     beta1: float = setting(0.9, "optimizer", "Adam: decay of the first moment.")
     beta2: float = setting(0.999, "optimizer", "Adam: decay of the second moment.")
     epsilon: float = setting(1e-8, "optimizer", "Adam: added to the root of the second moment.")
@@ -184,9 +227,13 @@ class Config:
         recipe = given.get("recipe", "")
         if recipe:
             one_of(recipe, tuple(RECIPES), "--recipe")
-        if given.get("frozen_layers"):
-            given.setdefault("strategy", "freeze")
+        for name, strategy in _IMPLIES.items():
+            if given.get(name):
+                given.setdefault("strategy", strategy)
         settings = {**DEFAULTS.get(given.get("task", ""), {}), **RECIPES.get(recipe, {}), **given}
+        for name, value in settings.items():  # a switch with a third position takes True and False too
+            if isinstance(value, bool) and "true" in (known[name].metadata["choices"] or ()):
+                settings[name] = str(value).lower()
         config = cls(**{name: _typed(name, known[name].type, value) for name, value in settings.items()})
         for f in known.values():
             if f.metadata["choices"]:
@@ -202,6 +249,9 @@ class Config:
                              "sentences and three special tokens")
         if not config.epochs and not config.max_steps:
             raise InputError("--epochs=0: no step to take; give more, or --max_steps")
+        if config.unfreeze == "discriminative" and config.layerwise_decay != 1:
+            raise InputError(f"--layerwise_decay={config.layerwise_decay}: not with --unfreeze=discriminative, "
+                             "which is a decay of 1/2.6 itself")
         if config.micro_batches > config.batch_size:
             raise InputError(f"--micro_batches={config.micro_batches}: more than --batch_size={config.batch_size}")
         return config
@@ -236,6 +286,7 @@ class Config:
 
 
 FILE_SETTINGS = ("train_file", "dev_file", "test_file")
+_IMPLIES = {"frozen_layers": "freeze", "trained_layers": "last_n"}  # setting -> strategy
 
 # What Python callers may give for a field of each type, and what becomes of it.
 _NUMBERS = (int, float, np.integer, np.floating)
@@ -267,8 +318,11 @@ _RANGES = (("max_length", 0, 65536), ("max_train_examples", 0, _BIG), ("max_eval
            ("doc_stride", 1, 65536), ("max_query_length", 1, 65536), ("max_answer_length", 1, 65536),
            ("n_best", 1, 10**4), ("null_threshold", -1e9, 1e9), ("dropout", 0.0, 0.95),
            ("mask_rate", 0.01, 0.9), ("vocabulary_size", 0, 2**20), *((name, 0, 2**16) for name in SHAPE),
-           ("frozen_layers", 0, 1024), ("learning_rate", 0.0, 1e6),
-           ("warmup", 0.0, _BIG), ("weight_decay", 0.0, 1.0), ("beta1", 0.0, 1.0), ("beta2", 0.0, 1.0),
+           ("head_width", 0, 2**16), ("head_layers", 1, 8),
+           ("frozen_layers", 0, 1024), ("trained_layers", 0, 1024), ("reinit_layers", 0, 1024),
+           ("lora_rank", 1, 4096), ("lora_alpha", 1e-3, 1e6), ("mixout", 0.0, 0.99),
+           ("learning_rate", 0.0, 1e6), ("layerwise_decay", 0.01, 1.0), ("warmup", 0.0, _BIG),
+           ("weight_decay", 0.0, 1.0), ("pretrained_decay", 0.0, 1.0), ("beta1", 0.0, 1.0), ("beta2", 0.0, 1.0),
            ("epsilon", 0.0, 1.0), ("clip_norm", 0.0, 1e9), ("batch_size", 1, 2**20),
            ("micro_batches", 1, 2**16), ("epochs", 0.0, 1e6), ("max_steps", 0, _BIG), ("seed", 0, _BIG),
            ("devices", 0, 2**16), ("eval_every", 0, _BIG), ("evals_per_epoch", 0, 10**6),

@@ -10,6 +10,8 @@ A batch is a dict of arrays whose first axis is the row:
                             [R, T] int32 where every token has its own
   weights                   [R, E] or [R, T] float32, 0 = empty slot, or a token that does not count
   row                       [R] int32     global row number, which keys the dropout
+  hidden                    [R, T, S, D]  states of S frozen layers, in place of tokens, types and positions, where
+                            they are computed once (`activations.py`)
 """
 
 import queue
@@ -41,6 +43,7 @@ class Encoded:
       weights: float32, how much each counts in the loss: [N], or [tokens] where each token has its label.
       sequences: P, how many sequences stand together as one example (4 choices of a question).
       labelled: what `labels` speak of, one of LABELLED.
+      hidden: states of S frozen layers of every token, [tokens, S, D] of any float; None: they are to be computed.
     """
 
     tokens: np.ndarray
@@ -50,6 +53,7 @@ class Encoded:
     weights: np.ndarray
     sequences: int = 1
     labelled: str = "example"
+    hidden: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.second) // self.sequences
@@ -101,11 +105,15 @@ def encode(tokenizer: Any, examples: Examples, max_length: int, what: str = "tok
     cls, sep = tokenizer.cls_token_id, tokenizer.sep_token_id
     rows = [np.array([cls, *a[:m], sep, *b[:n], *([sep] if pair else [])], np.int32)
             for a, b, m, n in zip(first, second, kept_first, kept_second, strict=True)]
-    weights = np.ones(len(examples), np.float32)
-    if class_weights and examples.labels is not None and examples.labels.dtype == np.int32:
-        weights = np.asarray(class_weights, np.float32)[examples.labels]
     return Encoded(np.concatenate(rows), np.cumsum([0] + [len(r) for r in rows]),
-                   (kept_first + 2).astype(np.int64), examples.labels, weights)
+                   (kept_first + 2).astype(np.int64), examples.labels, weights_of(examples, class_weights))
+
+
+def weights_of(examples: Examples, class_weights: tuple[float, ...]) -> np.ndarray:
+    """[N] float32, how much each example counts: 1, or the weight of its class where it has one of the C."""
+    if class_weights and examples.labels is not None and examples.labels.dtype == np.int32:
+        return np.asarray(class_weights, np.float32)[examples.labels]
+    return np.ones(len(examples), np.float32)
 
 
 def token_ids(tokenizer: Any, texts: list[str], what: str, chunk: int = 4096) -> list[np.ndarray]:
@@ -137,7 +145,10 @@ def collate(encoded: Encoded, plan: Plan, rows: int, row_length: int, slots: int
     place = np.full(rows, -1)
     place[local] = np.arange(len(local))
     shape, each = (len(local), row_length), encoded.sequences
-    tokens, types, positions, sequence = (np.zeros(shape, np.int32) for _ in range(4))
+    sequence = np.zeros(shape, np.int32)
+    hidden = encoded.hidden
+    seen = {name: np.zeros(shape, np.int32) for name in ("tokens", "types", "positions")} if hidden is None \
+        else {"hidden": np.zeros((*shape, *hidden.shape[1:]), hidden.dtype)}
     first = np.full((len(local), slots, each), 0 if each == 1 else -1, np.int32)
     a_token = encoded.labelled == "token"
     spoken = shape if a_token else (len(local), slots)
@@ -155,9 +166,12 @@ def collate(encoded: Encoded, plan: Plan, rows: int, row_length: int, slots: int
             if begin == end:
                 continue
             columns = slice(column, column + end - begin)
-            tokens[row, columns] = encoded.tokens[begin:end]
-            types[row, column + encoded.second[number]:columns.stop] = 1
-            positions[row, columns] = np.arange(end - begin)
+            if hidden is None:
+                seen["tokens"][row, columns] = encoded.tokens[begin:end]
+                seen["types"][row, column + encoded.second[number]:columns.stop] = 1
+                seen["positions"][row, columns] = np.arange(end - begin)
+            else:
+                seen["hidden"][row, columns] = hidden[begin:end]
             sequence[row, columns] = slot * each + p + 1
             first[row, slot, p] = column
             column = columns.stop
@@ -167,9 +181,8 @@ def collate(encoded: Encoded, plan: Plan, rows: int, row_length: int, slots: int
         weights[where] = encoded.weights[what]
         if encoded.labels is not None:
             labels[where] = encoded.labels[what] + (start if encoded.labelled == "span" else 0)
-    return {"tokens": tokens, "types": types, "positions": positions, "sequence": sequence,
-            "first": first[:, :, 0] if each == 1 else first, "labels": labels, "weights": weights,
-            "row": local.astype(np.int32)}
+    return {**seen, "sequence": sequence, "first": first[:, :, 0] if each == 1 else first, "labels": labels,
+            "weights": weights, "row": local.astype(np.int32)}
 
 
 def prefetch(items: Iterable[Item], depth: int = 2) -> Iterator[Item]:

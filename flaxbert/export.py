@@ -13,7 +13,9 @@ from typing import Any
 import jax.numpy as jnp
 from safetensors.numpy import save_file
 
+from flaxbert.config import Config
 from flaxbert.errors import InputError, one_of
+from flaxbert.heads.config import HeadConfig, flags
 from flaxbert.huggingface import HEADS, MASKED_ALONE, to_tensors
 from flaxbert.model_files import clean
 from flaxbert.pretrained import load
@@ -80,7 +82,8 @@ def export(run: str | Path, to: str | Path, checkpoint: str = "best", dtype: str
       dtype: one of DTYPES; half as many bytes a number where it is not float32.
 
     Raises:
-      InputError: no run, no readable checkpoint, or a folder that holds something else.
+      InputError: no run, no readable checkpoint, a head that is not BERT's own, or a folder that holds something
+        else.
     """
     run, to = Path(run).expanduser(), Path(to).expanduser()
     one_of(dtype, DTYPES, "--dtype")
@@ -93,6 +96,11 @@ def export(run: str | Path, to: str | Path, checkpoint: str = "best", dtype: str
     kind = task.get("kind") or model.kind
     if kind not in HEADS or ("mlm" if kind == "pretraining" else "head") not in model.params:
         raise InputError(f"--run={run}: has no head to export")
+    top = HeadConfig.of(Config.from_json(record["settings"]), kind, task.get("pair", False),
+                        model.config.num_hidden_layers)
+    if own := flags(vars(top), HeadConfig):
+        raise InputError(f"--run={run}: transformers has no class for a head with {' '.join(own.values())}; "
+                         f'flaxbert.load("{run}") uses it as it is')
     settings = {**model.settings, **(head_settings(kind, task.get("labels", ())) if "kind" in task else {})}
     outputs = model.params["head"]["kernel"].shape[-1] if "head" in model.params else 2
     if len(settings.get("id2label", ())) != outputs:

@@ -1,6 +1,6 @@
-"""Forward passes over whole splits: logits in the order of the examples.
+"""Forward passes over whole splits: outputs in the order of the examples.
 
-Letters: N examples, R rows, T tokens a row, E slots a row, C outputs.
+Letters: N examples, R rows, T tokens a row, E slots a row.
 """
 
 from collections.abc import Callable
@@ -26,7 +26,7 @@ class Inference:
     """Runs a model over encoded splits; keeps one compiled program for each shape that it meets.
 
     Args:
-      apply: (params, batch, dropout) -> outputs [R, E, C], or [R, T, C] where `per_token`.
+      apply: (params, batch, dropout) -> outputs [R, E, ...], or [R, T, ...] where `per_token`.
       placement: where it runs.
       packing: as in `packing.pack`.
       per_token: the outputs are of tokens.
@@ -53,14 +53,20 @@ class Inference:
         rows = min(full, 1 << (-(-plan.rows // self._placement.shards) - 1).bit_length())
         return plan, rows * self._placement.shards, row_length, _up(plan.slots, 8) if self._packing else 1
 
-    def outputs(self, params: Any, encoded: Encoded, what: str = "", hidden: bool = False) -> np.ndarray:
-        """Outputs [N, C] float32; per token [tokens, C], in the order of `encoded.tokens`.
+    def outputs(self, params: Any, encoded: Encoded, what: str = "", hidden: bool = False,
+                into: Any = None) -> Any:
+        """Outputs [N, ...]; per token [tokens, ...], in the order of `encoded.tokens`.
 
         Args:
           params: placed by `placement.put`.
           encoded: N examples.
           what: names the progress bar.
           hidden: show none.
+          into: where they go as each batch is done, by `into[begin:end] = values`, or `into[numbers] = values` of
+            examples; default: a new float32 array.
+
+        Returns:
+          the array, or `into`.
         """
         plan, rows, row_length, slots = self._shape(encoded.lengths)
         starts = range(0, plan.rows, rows)
@@ -75,7 +81,7 @@ class Inference:
                 arrays = collate(encoded, local, rows, row_length, slots, self._placement.local_rows(rows))
                 yield local, self._placement.put_batch(
                     {name: x for name, x in self._batch(arrays).items() if name not in self._left_out}, rows)
-        out: np.ndarray | None = None
+        out = into
         pending: tuple[Plan, Any] | None = None
 
         def settle() -> None:
@@ -85,7 +91,7 @@ class Inference:
             part, found = pending[0], self._placement.get(pending[1])
             if out is None:
                 count = len(encoded.tokens) if self._per_token else len(encoded)
-                out = np.zeros((count, found.shape[-1]), np.float32)
+                out = np.zeros((count, *found.shape[2:]), np.float32)
             if self._per_token:
                 begins, lengths = encoded.starts[part.examples], encoded.lengths[part.examples]
                 for row, start, begin, size in zip(part.row, part.start, begins, lengths, strict=True):

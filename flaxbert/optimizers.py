@@ -2,9 +2,9 @@
 
 An update is: clip the global norm of the gradient, turn it into a direction (Adam, Lion ...), scale that by
 the learning rate of the step, decay the weights. `make` builds the chain from a `Config`; the tables
-`OPTIMIZERS` and `SCHEDULES` hold one row each for what can be chosen. Freezing wraps the whole chain from
-outside (`optax.selective_transform`), so that frozen leaves hold no moments and do not count in the clipped
-norm.
+`OPTIMIZERS` and `SCHEDULES` hold one row each for what can be chosen. Parts of the model that learn at rates of
+their own (`rates.py`) have all after the clipping to themselves. Freezing wraps the whole chain from outside
+(`strategies.wrap`), so that frozen leaves hold no moments and do not count in the clipped norm.
 
 `learning_rate`, `weight_decay`, `bias_correction` and `epsilon_before_correction` of the `Config` may be JAX
 scalars, traced ones too (`dataclasses.replace(config, learning_rate=x)`): many seeds under one `vmap` can
@@ -14,15 +14,19 @@ Letters: g gradient, p parameter, m and v first and second moment, u direction, 
 """
 
 import math
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from flaxbert import trees
 from flaxbert.config import DEFAULTS, Config
 from flaxbert.errors import InputError, one_of
+from flaxbert.rates import Rate, part
+from flaxbert.remedies import ANCHORED
 
 Mask = Any  # a tree of bools like the parameters, or a function from parameters to one
 
@@ -85,38 +89,45 @@ class DecayWeightsState(NamedTuple):
 
 
 def decay_weights(weight_decay: float | jax.Array, learning_rate: optax.Schedule, updated: bool = False,
-                  mask: Mask | None = None) -> optax.GradientTransformation:
+                  mask: Mask | None = None, to_anchor: bool = False) -> optax.GradientTransformationExtraArgs:
     """Decoupled weight decay; stands after the scaling by the learning rate.
 
-    With d the update so far and lr the scheduled learning rate:
+    With d the update so far, lr the scheduled learning rate, and a = 0 or, `to_anchor`, the initial weight:
 
-      p + d - lr weight_decay p           decay of the old weights (AdamW; BERT's code)
-      p + d - lr weight_decay (p + d)     `updated`: of the already updated weights (old Hugging Face AdamW)
+      p + d - lr weight_decay (p - a)         decay of the old weights (AdamW; BERT's code)
+      p + d - lr weight_decay (p + d - a)     `updated`: of the already updated weights (old Hugging Face AdamW)
 
     Args:
       weight_decay: share of the weight, per unit of learning rate.
       learning_rate: from the number of earlier updates to the learning rate.
       updated: which of the two.
       mask: where to decay; everywhere if None.
+      to_anchor: whether `update` is given a tree `anchor` with the initial weights of all leaves that decay.
 
     Raises:
       ValueError: `update` was called without parameters.
 
     Source: Loshchilov and Hutter 2019 (1711.05101); transformers/optimization.py of
-    uds-lsv/bert-stable-fine-tuning for the second form.
+    uds-lsv/bert-stable-fine-tuning for the second form; Wiese et al. 2017 (1706.03610), section 2 for the anchor.
     """
     def init(params):
         del params
         return DecayWeightsState(count=jnp.zeros([], jnp.int32))
 
-    def update(updates, state, params=None):
+    def update(updates, state, params=None, *, anchor=None, **extra):
+        del extra
         if params is None:
             raise ValueError("decay_weights: update needs the parameters")
         share = weight_decay * learning_rate(state.count)
-        updates = jax.tree.map(lambda d, p: d - share * (p + d if updated else p), updates, params)
+        initial = trees.flatten(anchor) if to_anchor else {}
+
+        def decayed(name, d, p):
+            old = p + d if updated else p
+            return d - share * (old - initial[name] if to_anchor else old)
+        updates = jax.tree.map(decayed, trees.named(updates), updates, params)
         return updates, DecayWeightsState(count=optax.safe_increment(state.count))
 
-    transform = optax.GradientTransformation(init, update)
+    transform = optax.GradientTransformationExtraArgs(init, update)
     return transform if mask is None else optax.masked(transform, mask)
 
 
@@ -131,11 +142,44 @@ def decay_mask(params: Any) -> Any:
 
     Source: google-research/bert, optimization.py, exclude_from_weight_decay.
     """
-    def decays(path, _):
-        parts = jax.tree_util.keystr(path, simple=True, separator="/").split("/")
+    def decays(name):
+        parts = name.split("/")
         return parts[-1] != "bias" and not any("layer_norm" in part for part in parts)
 
-    return jax.tree_util.tree_map_with_path(decays, params)
+    return jax.tree.map(decays, trees.named(params))
+
+
+def anchored_mask(params: Any) -> Any:
+    """Which leaves decay toward their initial values (`--pretrained_decay`): the matrices of the encoder."""
+    return jax.tree.map(lambda name: bool(re.fullmatch(ANCHORED, name)), trees.named(params))
+
+
+class BegunState(NamedTuple):
+    """The number of updates so far, those before the start too; the state of what begins."""
+
+    count: jax.Array
+    inner: Any
+
+
+def begun(transform: optax.GradientTransformation, start: int) -> optax.GradientTransformationExtraArgs:
+    """`transform` as if update `start`, from 0, were its first: until then nothing moves, its state neither."""
+    transform = optax.with_extra_args_support(transform)
+    if not start:
+        return transform
+
+    def init(params):
+        return BegunState(jnp.zeros([], jnp.int32), transform.init(params))
+
+    def update(updates, state, params=None, **extra):
+        moved, inner = transform.update(updates, state.inner, params, **extra)
+        now = state.count >= start
+
+        def only_now(new, old):
+            return jax.tree.map(lambda a, b: jnp.where(now, a, b), new, old)
+        return (only_now(moved, optax.tree.zeros_like(moved)),
+                BegunState(optax.safe_increment(state.count), only_now(inner, state.inner)))
+
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
 # --- learning rate
@@ -217,13 +261,13 @@ def decoupled(direction, config, learning_rate, mask):
 
 def layerwise(direction, config, learning_rate, mask):
     """Decay is part of the direction, and each leaf is rescaled to its own norm: r = u + weight_decay p,
-    p -= lr |p| / |r| r. Leaves outside `mask` take u as it is.
+    p -= lr |p| / |r| r. Biases and LayerNorm parameters take u as it is.
 
     Source: You et al. 2020 (1904.00962), algorithm 2; google-research/albert, lamb_optimizer.py, for the
     leaves that are left out.
     """
     return optax.chain(direction, optax.add_decayed_weights(config.weight_decay, mask),
-                       optax.masked(optax.scale_by_trust_ratio(), mask),
+                       optax.masked(optax.scale_by_trust_ratio(), decay_mask),
                        optax.scale_by_learning_rate(learning_rate))
 
 
@@ -296,23 +340,49 @@ def _is_default(config: Config, name: str) -> bool:
     return isinstance(value, int | float) and value in (usual, DEFAULTS.get(config.task, {}).get(name, usual))
 
 
-def make(config: Config, total_steps: int) -> tuple[optax.GradientTransformation, optax.Schedule]:
+def make(config: Config, total_steps: int,
+         rates: Mapping[str, Rate] | None = None) -> tuple[optax.GradientTransformation, optax.Schedule]:
     """The optimizer of a run: clip the global norm to `clip_norm` (0: never), then the row of `OPTIMIZERS`.
 
     g <- g min(1, clip_norm / |g|), where |g| is over the leaves that the transform is given.
 
+    Where the parts of the model have rates, each has the row to itself after the clipping: with its own learning
+    rate, which decoupled decay goes by too, and its own count of updates. Every row treats each leaf by itself, so
+    a part that starts late trains as if the run began then, at the rate of the day. Gradients of leaves that have
+    not begun must be zero (`make_train_step` sees to it), for the norm is over all.
+
     Args:
       config: the settings of group "optimizer".
       total_steps: updates of the run, for the schedule.
+      rates: of each part, see `rates.make`; none: all learn alike.
 
     Returns:
-      The transform, whose updates are to be added to the parameters, and its schedule (for the log).
+      The transform, whose updates are to be added to the parameters, and its schedule (for the log). With
+      `pretrained_decay` its `update` takes the initial weights too, as `anchor`.
 
     Raises:
       InputError: see `check` and `schedule`.
     """
     check(config)
     learning_rate = schedule(config, total_steps)
-    row = OPTIMIZERS[config.optimizer]
     clip = optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity()
-    return optax.chain(clip, row.decay(row.direction(config), config, learning_rate, decay_mask)), learning_rate
+    if not rates:
+        return optax.chain(clip, _moving(config, learning_rate)), learning_rate
+    parts = {name: begun(_moving(config, rate.schedule(learning_rate)), rate.start)
+             for name, rate in rates.items()}
+    moving = optax.partition(parts, lambda tree: jax.tree.map(part, trees.named(tree)))
+    return optax.chain(clip, moving), learning_rate
+
+
+def _moving(config: Config, learning_rate: optax.Schedule) -> optax.GradientTransformation:
+    """The row of `OPTIMIZERS`, and decay toward the initial weights, which takes the place of the row's own."""
+    row = OPTIMIZERS[config.optimizer]
+    if not config.pretrained_decay:
+        return row.decay(row.direction(config), config, learning_rate, decay_mask)
+
+    def elsewhere(params):
+        return jax.tree.map(lambda decays, anchored: decays and not anchored, decay_mask(params),
+                            anchored_mask(params))
+    return optax.chain(
+        row.decay(row.direction(config), config, learning_rate, elsewhere),
+        decay_weights(config.pretrained_decay, learning_rate, config.decay_updated_weights, anchored_mask, True))

@@ -186,6 +186,14 @@ def agree(work: Callable[[], str]) -> str:
     return text
 
 
+def everywhere(true: bool) -> bool:
+    """Whether it is true in every process of the pod; each of them calls this."""
+    if jax.process_count() == 1:
+        return true
+    from jax.experimental import multihost_utils
+    return bool(np.all(multihost_utils.process_allgather(np.array(true))))
+
+
 def barrier(name: str) -> None:
     """Waits until every process of the pod is here."""
     if jax.process_count() > 1:

@@ -9,12 +9,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from flaxbert import families, heads, parallel, pretrained, records, tasks
+from flaxbert import families, parallel, pretrained, records, tasks
 from flaxbert.config import Config
 from flaxbert.data import Encoded
 from flaxbert.errors import InputError, note
 from flaxbert.export import dev_scores
 from flaxbert.inference import Inference
+from flaxbert.prepare import build_model
 from flaxbert.tasks.base import Split, Task
 
 
@@ -35,7 +36,7 @@ class Predictor:
         self.labels, self.max_length = task.labels, config.max_length
         self.tokenizer = source.tokenizer
         self.family = families.make(task, config)
-        model = heads.MODELS[task.kind](source.config, task.outputs, parallel.compute_dtype(config.dtype))
+        model = build_model(config, task, source.config)
         placement = parallel.JitPlacement(jax.local_devices())
         self._params = placement.put(pretrained.initialise(model, source, seed=0, reuse_head=True))
 

@@ -1,25 +1,31 @@
 """A run made ready: data read and encoded, the row counts chosen, the model initialised, the step built."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from flaxbert import (
+    activations,
     families,
     heads,
+    lora,
     optimizers,
     packing,
     parallel,
     pretrained,
+    rates,
+    remedies,
     scratch,
     strategies,
     tasks,
     trees,
 )
+from flaxbert.activations import Bottom
 from flaxbert.config import Config
 from flaxbert.data import Encoded, collate
 from flaxbert.errors import InputError, note
@@ -46,6 +52,7 @@ class Ready:
       model: encoder and head.
       params: initial parameters, on the host.
       trains: tree of bool.
+      begins: tree of int, the step from which a leaf trains; None where all begin at once.
       optimizer, schedule: of all parameters; step -> learning rate.
       epochs: the order of the training examples.
       total_steps: of the whole run.
@@ -61,6 +68,7 @@ class Ready:
     model: heads.Model
     params: dict
     trains: dict
+    begins: dict | None
     optimizer: optax.GradientTransformation
     schedule: Callable
     epochs: Epochs
@@ -80,14 +88,22 @@ class Ready:
         return Inference(apply, placement, self.config.packing, self.family.per_token, self.family.needs_labels,
                          self.family.eval_batch)
 
+    def check_frozen(self, params: Mapping[str, Any]) -> None:
+        """Refuses parameters to go on from, with which the states that are kept were not computed."""
+        cached = self.model.cached
+        if cached and not activations.same_below(params["bert"], self.params["bert"], cached):
+            raise InputError(f"--resume: --model={self.config.model} holds other weights than when this run "
+                             "began; --cache_frozen=false goes on with the run's own")
+
     def train_step(self, axis: str | None = None) -> Callable:
         """The step of this run, to be placed."""
         return make_train_step(self.apply, self.optimizer, self.schedule, self.family.loss, self.trains,
-                               self.config.micro_batches, axis)
+                               self.config.micro_batches, axis, self.begins, remedies.perturbation(self.config))
 
     def start(self) -> TrainState:
         """The state before the first step, on the host."""
-        return TrainState.start(self.params, self.optimizer, self.config.seed)
+        return TrainState.start(self.params, self.optimizer, self.config.seed,
+                                remedies.anchor(self.config, self.params, self.trains))
 
     def batches(self, placement: parallel.Placement, first: int, last: int):
         """Yields (plan, rows, batch on the devices) of steps first, ..., last - 1."""
@@ -98,13 +114,18 @@ class Ready:
             yield plan, rows, placement.put_batch(self.family.train_batch(arrays, step), rows)
 
 
-def build_model(config: Config, task: Task, shape: Any, frozen_layers: int) -> heads.Model:
-    """The model that the settings describe, on an encoder of the given shape (a `BertConfig`)."""
+def build_model(config: Config, task: Task, shape: Any, frozen_layers: int = -1) -> heads.Model:
+    """The model that the settings describe, on an encoder of the given shape (a `BertConfig`).
+
+    Raises:
+      InputError: a head that the task or the encoder cannot take.
+    """
     if config.dropout is not None:
         shape = dataclasses.replace(shape, hidden_dropout_prob=config.dropout,
                                     attention_probs_dropout_prob=config.dropout)
+    top = heads.HeadConfig.of(config, task.kind, task.pair, shape.num_hidden_layers)
     return heads.MODELS[task.kind](shape, task.outputs, parallel.compute_dtype(config.dtype), config.remat,
-                                   0 if config.frozen_dropout else frozen_layers)
+                                   -1 if config.frozen_dropout else frozen_layers, top)
 
 
 def prepare(config: Config, shards: int) -> Ready:
@@ -128,12 +149,17 @@ def prepare(config: Config, shards: int) -> Ready:
         anew = f", or train a new one with --max_position_embeddings={config.max_length}"
         raise InputError(f"--max_length={config.max_length}: the model has positions for {positions} tokens; give "
                          f"--max_length={positions} at most{anew if task.kind == 'pretraining' else ''}")
-    strategy = strategies.make(config, source.config.num_hidden_layers)
+    layers = source.config.num_hidden_layers
+    strategy = strategies.make(config, layers)
     model = build_model(config, task, source.config, strategy.frozen_layers)
     params = pretrained.initialise(model, source, config.seed, config.random_init)
     if config.mimetic_init:
         params = scratch.mimetic(params, source.config)
+    if config.strategy == "lora":
+        params = lora.extend(params, config)
     trains = strategy.trains(params)
+    remedies.check(config, trains)
+    params = remedies.reinitialise(params, config, source.config, trains)
 
     family = families.make(task, config)
     encoded = {split: family.encode(source.tokenizer, examples, split) for split, examples in splits.items()}
@@ -152,9 +178,38 @@ def prepare(config: Config, shards: int) -> Ready:
     if idle > 0.25:
         note(f"{idle:.0%} of the rows stay empty: {shards} devices x {config.micro_batches} micro-batches want a "
              "larger --batch_size")
-    optimizer, schedule = optimizers.make(config, total)
-    return Ready(config, task, family, splits, encoded, source, model, params, trains,
-                 strategy.wrap(optimizer, params), schedule, epochs, total, row_length, slots, row_counts)
+    kept = activations.layers_to_keep(config, task.kind, model.reads, strategy.frozen_layers,
+                                      total / epochs.steps_per_epoch)
+    if kept:
+        model, encoded = with_states(config, model, kept, params, encoded, source.source)
+    each = rates.make(config, layers, epochs.steps_per_epoch)
+    begins = rates.begins(each, params)
+    trains = rates.in_time(trains, begins, total)
+    optimizer, schedule = optimizers.make(config, total, each)
+    return Ready(config, task, family, splits, encoded, source, model, params, trains, begins,
+                 strategies.wrap(optimizer, trains), schedule, epochs, total, row_length, slots, row_counts)
+
+
+def with_states(config: Config, model: heads.Model, layers: tuple[int, ...], params: Mapping[str, Any],
+                encoded: dict[str, Encoded], source: str) -> tuple[heads.Model, dict[str, Encoded]]:
+    """The model and the splits of a run that computes its frozen layers once; as they were on a full disk.
+
+    Args:
+      layers: whose states are kept, ascending.
+      params: of the model.
+      encoded: by split.
+      source: of the weights, for the record.
+    """
+    arithmetic = jnp.dtype(model.dtype).name
+    bottom = Bottom(model.config, params["bert"], layers, arithmetic,
+                    arithmetic if config.cache_dtype == "auto" else config.cache_dtype, config.devices)
+    # What has no labels is never scored, and predicted for only where asked.
+    used = {split: each for split, each in encoded.items() if each.labels is not None or config.predict_test}
+    states = activations.keep(config, bottom, used, {"model": source, "task": config.task})
+    if states is None:
+        return model, encoded
+    return model.clone(cached=layers), {**encoded, **{split: dataclasses.replace(used[split], hidden=hidden)
+                                                      for split, hidden in states.items()}}
 
 
 def parameters_trained(ready: Ready) -> int:

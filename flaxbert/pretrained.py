@@ -3,10 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from flaxbert import checkpoint as checkpoints
-from flaxbert import heads, trees
+from flaxbert import heads, lora, trees
 from flaxbert.bert import BertConfig
 from flaxbert.errors import InputError, note, one_of, refuse
 from flaxbert.huggingface import from_tensors, kind_of, shapes
@@ -21,8 +19,8 @@ class Pretrained:
       source: what was asked for, for messages and records.
       config: the encoder's shape.
       settings: the whole config.json of the model (id2label, problem_type, ...).
-      params: nested dict of float32 numpy arrays: `bert`, and `pooler`, `head`, `mlm` and `nsp` where the source
-        has them; empty where no weights were asked for.
+      params: nested dict of float32 numpy arrays: `bert`, and `pooler`, `mlm`, `nsp` and those of `heads.OWN`
+        where the source has them; empty where no weights were asked for.
       tokenizer: a fast transformers tokenizer without truncation or padding.
     """
 
@@ -59,9 +57,9 @@ def load(name: str, checkpoint: str = "best", weights: bool = True) -> Pretraine
     if not weights:
         params = {}
     elif folder != run:
-        params, _ = checkpoints.load_params(run, checkpoint)
-        outputs = np.size(params["head"]["bias"]) if "head" in params else 1
-        refuse(trees.mismatches(params, shapes(config, params, outputs)), f"{run}/checkpoints")
+        params = lora.merge(checkpoints.load_params(run, checkpoint)[0])
+        shared = {part: tree for part, tree in params.items() if part not in heads.OWN}
+        refuse(trees.mismatches(shared, shapes(config, shared, 1)), f"{run}/checkpoints")
     else:
         params = from_tensors(read_tensors(folder, name), config, folder, kind_of(settings))
     return Pretrained(name, config, settings, params, load_tokenizer(folder, config))
@@ -86,7 +84,7 @@ def initialise(model: heads.Model, pretrained: Pretrained, seed: int, random_ini
     params = trees.to_host(heads.init(model, seed))
     if random_init or not pretrained.params:
         return params
-    wanted = set(params) if reuse_head else set(params) - {"head"}
+    wanted = set(params) if reuse_head else set(params) - {*heads.OWN}
     missing = wanted - set(pretrained.params)
     lacks = f"has no {' and no '.join(sorted(missing))}"
     if reuse_head and missing:

@@ -26,18 +26,22 @@ class TrainState(struct.PyTreeNode):
       params: tree of float32.
       opt_state: the optimizer's.
       key: [2] uint32, raw data of the key that all dropout descends from.
+      anchor: initial values of the leaves that are held to them, see `remedies.anchor`; None: of none. They never
+        change, so checkpoints leave them out.
     """
 
     step: jax.Array
     params: Any
     opt_state: Any
     key: jax.Array
+    anchor: Any = None
 
     @classmethod
-    def start(cls, params: Mapping, optimizer: optax.GradientTransformation, seed: int) -> "TrainState":
+    def start(cls, params: Mapping, optimizer: optax.GradientTransformation, seed: int,
+              anchor: Mapping | None = None) -> "TrainState":
         """The state before the first step, on the host."""
         key = jax.random.fold_in(jax.random.key(seed), 1)  # 0 of this seed initialises the head
-        state = cls(jnp.int32(0), params, jax.jit(optimizer.init)(params), jax.random.key_data(key))
+        state = cls(jnp.int32(0), params, jax.jit(optimizer.init)(params), jax.random.key_data(key), anchor)
         return jax.tree.map(np.asarray, state)
 
 
@@ -47,7 +51,8 @@ def micro_batches(batch: Batch, count: int) -> dict[str, jax.Array]:
 
 
 def make_train_step(apply: Callable, optimizer: optax.GradientTransformation, schedule: Callable,
-                    loss: Callable, trains: Mapping, micro: int = 1, axis: str | None = None) -> Callable:
+                    loss: Callable, trains: Mapping, micro: int = 1, axis: str | None = None,
+                    begins: Mapping | None = None, perturb: Callable | None = None) -> Callable:
     """Builds `(state, batch) -> (state, metrics)`.
 
     With w the weights and l the losses of the slots, the step minimises sum(w l) / sum(w), both sums over
@@ -62,10 +67,15 @@ def make_train_step(apply: Callable, optimizer: optax.GradientTransformation, sc
       trains: tree of bool over params.
       micro: M; R is a multiple of it on every device.
       axis: name of pmap's axis, None under jit.
+      begins: tree of int over params, the step from which a leaf trains; its gradient is zero before; None: all 0.
+      perturb: (trained, anchor, key of the step) -> the trained leaves as the forward pass sees them, the same for
+        all rows; None: as they are.
 
     Returns:
-      The step; metrics are scalars loss, grad_norm (before clipping, trained leaves) and learning_rate.
+      The step; metrics are scalars loss, grad_norm (before clipping, leaves that train now) and learning_rate.
     """
+    optimizer = optax.with_extra_args_support(optimizer)
+
     def total(x):
         return jax.lax.psum(x, axis) if axis else x
 
@@ -74,23 +84,30 @@ def make_train_step(apply: Callable, optimizer: optax.GradientTransformation, sc
         trained, frozen = trees.split(state.params, trains)
         weights = jax.tree.map(lambda w: jnp.maximum(total(w.sum()), 1e-30), batch["weights"])
 
-        def share(trained: Mapping, part: Batch) -> jax.Array:
-            logits = apply(trees.merge(frozen, trained), part, RowDropout(key, part["row"]))
+        seen, back = jax.vjp(lambda t: perturb(t, state.anchor, key), trained) if perturb else (trained, None)
+
+        def share(seen: Mapping, part: Batch) -> jax.Array:
+            logits = apply(trees.merge(frozen, seen), part, RowDropout(key, part["row"]))
             shares = jax.tree.map(lambda each, w, all_w: (each * w).sum() / all_w, loss(logits, part),
                                   part["weights"], weights)
             return sum(jax.tree.leaves(shares))
 
         def add(carry, part):
-            return jax.tree.map(jnp.add, carry, jax.value_and_grad(share)(trained, part)), None
+            return jax.tree.map(jnp.add, carry, jax.value_and_grad(share)(seen, part)), None
         if micro == 1:
-            value, grads = jax.value_and_grad(share)(trained, batch)
+            value, grads = jax.value_and_grad(share)(seen, batch)
         else:
             zero = (jnp.float32(0), jax.tree.map(jnp.zeros_like, trained))
             (value, grads), _ = jax.lax.scan(add, zero, micro_batches(batch, micro))
         value, grads = total(value), total(grads)
+        if back:
+            grads, = back(grads)
+        if begins:
+            grads = jax.tree.map(lambda g, start: jnp.where(state.step >= start, g, 0), grads,
+                                 trees.split(begins, trains)[0])
         # The optimizer sees the whole tree, as its masks do; zeros stand in for what is frozen.
         every = trees.merge(jax.tree.map(jnp.zeros_like, state.params), grads)
-        updates, opt_state = optimizer.update(every, state.opt_state, state.params)
+        updates, opt_state = optimizer.update(every, state.opt_state, state.params, anchor=state.anchor)
         params = trees.merge(frozen, optax.apply_updates(trained, trees.split(updates, trains)[0]))
         metrics = {"loss": value, "grad_norm": optax.global_norm(grads),
                    "learning_rate": jnp.asarray(schedule(state.step), jnp.float32)}

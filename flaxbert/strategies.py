@@ -1,11 +1,21 @@
 """What trains: a strategy is ordered patterns over the names of the parameters.
 
-`full` trains everything (Devlin 2018). `freeze` keeps the embeddings and the bottom k layers as they
-are (Merchant 2020, section 5: partial freezing). `head` trains the pooler and the head alone.
+| strategy | trains |
+|---|---|
+| full | everything (Devlin 2018) |
+| freeze | all but the embeddings and the bottom k layers (Merchant 2020, section 5) |
+| last_n | the top n layers, and what stands on the encoder: freeze, counted from the top |
+| head | what stands on the encoder |
+| features | the same, with heads that are made for it (Peters 2019) |
+| bitfit | the encoder's biases, those of LayerNorm too, and what stands on it (Zaken 2022, section 3) |
+| lora | low-rank updates beside the encoder's matrices, and what stands on it (Hu 2021; `lora.py`) |
+
+What stands on the encoder (pooler, head ...) always trains: a new model has it from nowhere else.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import optax
 
@@ -20,51 +30,86 @@ class Strategy:
 
     Attributes:
       patterns: ordered (regular expression over names, trains?); first match wins.
-      frozen_layers: so many bottom layers, and the embeddings, are frozen; 0: neither.
+      frozen_layers: what never changes, at the bottom, and therefore runs without dropout: -1 nothing, 0 the
+        embeddings, k the embeddings and k layers.
     """
 
     patterns: tuple[tuple[str, bool], ...]
-    frozen_layers: int
+    frozen_layers: int = -1
 
     def trains(self, params: Mapping) -> dict:
         """Tree of bool, True where a leaf trains. Raises as `trees.match`."""
         return trees.match(params, self.patterns)
 
-    def wrap(self, optimizer: optax.GradientTransformation, params: Mapping) -> optax.GradientTransformation:
-        """`optimizer` over the trained leaves alone: a frozen one holds no moments and no share of a norm."""
-        frozen = trees.map_named(lambda _, trains: not trains, self.trains(params))
-        return optax.selective_transform(optimizer, freeze_mask=frozen)
+
+def wrap(optimizer: optax.GradientTransformation, trains: Mapping) -> optax.GradientTransformation:
+    """`optimizer` over the trained leaves alone: a frozen one holds no moments and no share of a norm."""
+    return optax.selective_transform(optimizer, freeze_mask=trees.map_named(lambda _, yes: not yes, trains))
+
+
+def _frozen(k: int) -> Strategy:
+    """All but the embeddings and the bottom k layers."""
+    bottom = "|".join(["embeddings", *(f"layer_{i}" for i in range(k))])
+    return Strategy(((rf"bert/({bottom})/.*", False), (".*", True)), k)
 
 
 def _full(config: Config, layers: int) -> Strategy:
-    if config.frozen_layers:
-        raise InputError(f"--frozen_layers={config.frozen_layers}: needs --strategy=freeze, not full")
-    return Strategy(((".*", True),), 0)
+    return Strategy(((".*", True),))
 
 
 def _freeze(config: Config, layers: int) -> Strategy:
     k = config.frozen_layers
     if k > layers:
         raise InputError(f"--frozen_layers={k}: the model has {layers} layers; valid: 0 to {layers}")
-    if not k:
-        return Strategy(((".*", True),), 0)
-    bottom = "|".join(str(i) for i in range(k))
-    return Strategy(((r"bert/embeddings/.*", False), (rf"bert/layer_({bottom})/.*", False), (".*", True)), k)
+    return _frozen(k) if k else _full(config, layers)
+
+
+def _last_n(config: Config, layers: int) -> Strategy:
+    n = config.trained_layers
+    if not 1 <= n <= layers:
+        raise InputError(f"--trained_layers={n}: --strategy=last_n trains 1 to {layers} layers of this model")
+    return _frozen(layers - n)
 
 
 def _head(config: Config, layers: int) -> Strategy:
-    if config.frozen_layers:
-        raise InputError(f"--frozen_layers={config.frozen_layers}: needs --strategy=freeze, not head")
-    return Strategy(((r"bert/.*", False), (".*", True)), layers)
+    return _frozen(layers)
 
 
-STRATEGIES: dict[str, Callable[[Config, int], Strategy]] = {"full": _full, "freeze": _freeze, "head": _head}
+def _within(pattern: str) -> Callable[[Config, int], Strategy]:
+    """Of the encoder, what matches the pattern; and all that stands on it."""
+    return lambda config, layers: Strategy(((rf"bert/{pattern}", True), ("bert/.*", False), (".*", True)))
+
+
+class Row(NamedTuple):
+    """A row of `STRATEGIES`: (settings, layers of the encoder) -> Strategy, and the settings it alone reads."""
+
+    make: Callable[[Config, int], Strategy]
+    reads: tuple[str, ...] = ()
+
+
+STRATEGIES: dict[str, Row] = {
+    "full": Row(_full),
+    "freeze": Row(_freeze, ("frozen_layers",)),
+    "head": Row(_head),
+    "features": Row(_head),
+    "last_n": Row(_last_n, ("trained_layers",)),
+    "bitfit": Row(_within(".*/bias")),
+    "lora": Row(_within(".*/lora_[ab]"), ("lora_rank", "lora_alpha", "lora_targets")),
+}
 
 
 def make(config: Config, layers: int) -> Strategy:
     """The strategy that the settings name, for an encoder of so many layers.
 
     Raises:
-      InputError: unknown --strategy, or --frozen_layers that does not fit it or the encoder.
+      InputError: unknown --strategy, a setting that belongs to another one, or a number of layers that does not
+        fit the encoder.
     """
-    return STRATEGIES[one_of(config.strategy, tuple(STRATEGIES), "--strategy")](config, layers)
+    chosen = one_of(config.strategy, tuple(STRATEGIES), "--strategy")
+    for strategy, row in STRATEGIES.items():
+        for name in row.reads if strategy != chosen else ():
+            value = getattr(config, name)
+            if value != Config.__dataclass_fields__[name].default:
+                shown = ",".join(value) if isinstance(value, tuple) else value
+                raise InputError(f"--{name}={shown}: needs --strategy={strategy}, not {chosen}")
+    return STRATEGIES[chosen].make(config, layers)

@@ -80,6 +80,7 @@ def _found(run: Path, replace: bool, ready: Ready, placement: parallel.Placement
                  "metrics": list(task.metrics), "pair": task.pair},
         "examples": {split: len(examples) for split, examples in ready.splits.items()},
         "steps": ready.total_steps, "row_length": ready.row_length, "row_counts": list(ready.row_counts),
+        "cached_layers": list(ready.model.cached),
         "versions": records.versions(), "devices": parallel.describe_devices(placement)})
     save_model_folder(run / "model", {**ready.pretrained.settings, **head_settings(task.kind, task.labels)},
                       ready.pretrained.tokenizer)
@@ -112,6 +113,7 @@ class Loop:
         restored = self.checkpoints.restore(host) if self.config.resume else None
         if restored:
             host, about = restored
+            self.ready.check_frozen(host.params)
             self.sums = about["sums"]
             note(f"{self.run}: going on from step {int(host.step)} of {self.ready.total_steps}")
         step = int(host.step)

@@ -5,6 +5,7 @@ A tree is a nested dict of arrays; the name of a leaf is its path joined by "/",
 """
 
 import re
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -41,6 +42,22 @@ def unflatten(flat: Mapping[str, Any]) -> dict:
 def map_named(function: Callable[[str, Any], Any], tree: Mapping) -> dict:
     """`function(name, leaf)` at every leaf."""
     return unflatten({name: function(name, leaf) for name, leaf in flatten(tree).items()})
+
+
+def named(tree: Tree) -> Tree:
+    """The tree with each leaf's own name in its place; also of a tree with holes (`optax.masked`)."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: jax.tree_util.keystr(path, simple=True, separator="/"), tree)
+
+
+def number(name: str) -> int:
+    """A number below 2^32 for a name, the same in every process: it keys what is drawn for a leaf."""
+    return zlib.crc32(name.encode())
+
+
+def normal(seed: int, name: str, shape: Sequence[int], spread: float) -> np.ndarray:
+    """N(0, spread^2), float32: a function of the seed and the leaf's name."""
+    return np.random.default_rng([seed, number(name)]).normal(0, spread, shape).astype(np.float32)
 
 
 def match(tree: Mapping, patterns: Patterns) -> dict:

@@ -137,7 +137,7 @@ def settings(model: str, run: Any, **other: Any) -> dict[str, Any]:
     """A run of 8 steps an epoch on one device, a row of the log each step."""
     return {**dict(task="toy_sentence", model=model, output_dir=str(run), max_train_examples=64,
                    max_eval_examples=24, batch_size=8, max_length=32, epochs=1.0, learning_rate=1e-3, devices=1,
-                   log_every=1, tensorboard=False, compilation_cache=""), **other}
+                   log_every=1, tensorboard=False, compilation_cache="", cache_dir=f"{run}.activations"), **other}
 
 
 def config(model: str, run: Any, **other: Any) -> Config:

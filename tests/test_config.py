@@ -92,7 +92,7 @@ def test_differences_name_what_decides_a_result_and_nothing_else():
     free = {name for name, f in FIELDS.items() if f.metadata["resumable"]}
     assert free == {"parallel", "devices", "distributed", "coordinator_address", "num_processes", "process_id",
                     "compilation_cache", "output_dir", "resume", "overwrite", "log_every", "save_every",
-                    "tensorboard", "predict_test"}
+                    "tensorboard", "predict_test", "cache_frozen", "cache_dir"}
 
 
 def test_an_unknown_setting_lists_the_valid_ones():
@@ -174,7 +174,7 @@ def test_paths_that_exist_are_made_absolute(tmp_path, monkeypatch):
 
 
 def test_every_setting_says_what_it_does():
-    groups = {"task", "model", "pretrain", "strategy", "optimizer", "batch", "devices", "run"}
+    groups = {"task", "model", "pretrain", "head", "strategy", "optimizer", "batch", "devices", "run"}
     for name, f in FIELDS.items():
         assert f.metadata["help"].endswith("."), name
         assert f.metadata["group"] in groups, name

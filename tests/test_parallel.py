@@ -22,7 +22,7 @@ from small import (
 )
 
 import flaxbert
-from flaxbert import heads, parallel, predict, tasks, train
+from flaxbert import disk_cache, heads, parallel, predict, tasks, train
 from flaxbert.checkpoint import load_params
 from flaxbert.config import Config
 from flaxbert.errors import InputError
@@ -134,6 +134,18 @@ def test_one_process_of_a_pod_is_told_to_stop_and_all_save_and_stop(tiny, tmp_pa
     train.finetune(config(tiny, tmp_path / "alone", **{**given, "max_steps": 3}))
     pod = losses_of(run)
     assert all(abs(loss - pod[step]) < TOLERANCE for step, loss in losses_of(tmp_path / "alone").items())
+
+
+def test_a_pod_computes_frozen_layers_once(tiny, tmp_path):
+    given = dict(frozen_layers=1, max_steps=6, evals_per_epoch=0, max_train_examples=24)
+    processes = start_pod(settings(tiny, tmp_path / "pod", devices=0, **given))
+    for code, _, err in [finish(process) for process in processes]:
+        assert code == 0, err[-3000:]
+    kept = disk_cache.entries(tmp_path / "pod.activations")
+    assert sorted(entry.about["split"] for entry in kept) == ["dev", "test", "train"]
+    train.finetune(config(tiny, tmp_path / "alone", cache_frozen="false", **given))
+    pod, alone = losses_of(tmp_path / "pod"), losses_of(tmp_path / "alone")
+    assert all(abs(loss - pod[step]) < TOLERANCE for step, loss in alone.items())
 
 
 # --- placements

@@ -8,7 +8,7 @@ import optax
 import pytest
 from small import apply_of, as_jax, batch_of, encoded, equal, lively, shape
 
-from flaxbert import heads, optimizers, strategies, trees
+from flaxbert import heads, lora, optimizers, rates, strategies, trees
 from flaxbert.bert import RowDropout
 from flaxbert.config import Config
 from flaxbert.errors import InputError
@@ -36,17 +36,42 @@ def trained_parts(layers=LAYERS, **given):
 
 
 EVERYTHING = {"embeddings", "layer_0", "layer_1", "layer_2", "pooler", "head"}
+ON_TOP = {"pooler", "head"}
 
 
 @pytest.mark.parametrize(("given", "expected"), [
     (dict(), EVERYTHING),
     (dict(strategy="freeze", frozen_layers=0), EVERYTHING),
     (dict(frozen_layers=1), EVERYTHING - {"embeddings", "layer_0"}),
-    (dict(frozen_layers=2), {"layer_2", "pooler", "head"}),
-    (dict(frozen_layers=3), {"pooler", "head"}),
-    (dict(strategy="head"), {"pooler", "head"})])
+    (dict(frozen_layers=2), {"layer_2"} | ON_TOP),
+    (dict(frozen_layers=3), ON_TOP),
+    (dict(trained_layers=1), {"layer_2"} | ON_TOP),
+    (dict(trained_layers=3), EVERYTHING - {"embeddings"}),
+    (dict(strategy="head"), ON_TOP),
+    (dict(strategy="features"), ON_TOP)])
 def test_what_trains(given, expected):
     assert trained_parts(**given) == expected
+
+
+@pytest.mark.parametrize(("strategy", "of_the_encoder"), [("bitfit", ("bias",)), ("lora", ("lora_a", "lora_b"))])
+def test_what_trains_inside_modules(strategy, of_the_encoder):
+    config = Config.make(strategy=strategy)
+    params = heads.init(heads.SequenceModel(shape(LAYERS), 2), 0)
+    params = lora.extend(params, config) if strategy == "lora" else params
+    found = trees.flatten(strategies.make(config, LAYERS).trains(params))
+    assert {name for name, trains in found.items() if trains} == {
+        name for name in found if not name.startswith("bert/") or name.split("/")[-1] in of_the_encoder}
+    # Of BitFit: 2 of the embeddings' LayerNorm and 8 a layer, with q, k, v, o, two of the MLP and two LayerNorms.
+    count = sum(trains for name, trains in found.items() if name.startswith("bert/"))
+    assert count == {"bitfit": 1 + 8 * LAYERS, "lora": 2 * 2 * LAYERS}[strategy]
+
+
+@pytest.mark.parametrize(("given", "frozen"), [
+    (dict(), -1), (dict(strategy="freeze"), -1), (dict(frozen_layers=1), 1), (dict(frozen_layers=3), 3),
+    (dict(trained_layers=1), 2), (dict(trained_layers=3), 0), (dict(strategy="head"), 3),
+    (dict(strategy="features"), 3), (dict(strategy="bitfit"), -1), (dict(strategy="lora"), -1)])
+def test_the_prefix_that_never_changes(given, frozen):
+    assert strategy_of(**given).frozen_layers == frozen
 
 
 def test_layer_1_is_not_layer_10():
@@ -58,7 +83,13 @@ def test_layer_1_is_not_layer_10():
     (dict(frozen_layers=4), "--frozen_layers=4: the model has 3 layers; valid: 0 to 3"),
     (dict(strategy="full", frozen_layers=1), "--frozen_layers=1: needs --strategy=freeze, not full"),
     (dict(strategy="head", frozen_layers=1), "--frozen_layers=1: needs --strategy=freeze, not head"),
-    (dict(strategy="half"), "--strategy=half: unknown; valid: full, freeze, head")])
+    (dict(strategy="half"), "--strategy=half: unknown; valid: full, freeze, head, features, last_n, bitfit, lora"),
+    (dict(strategy="last_n"), "--trained_layers=0: --strategy=last_n trains 1 to 3 layers of this model"),
+    (dict(trained_layers=4), "--trained_layers=4: --strategy=last_n trains 1 to 3 layers of this model"),
+    (dict(frozen_layers=1, trained_layers=1), "--trained_layers=1: needs --strategy=last_n, not freeze"),
+    (dict(lora_rank=4), "--lora_rank=4: needs --strategy=lora, not full"),
+    (dict(strategy="bitfit", lora_alpha=1.0), "--lora_alpha=1.0: needs --strategy=lora, not bitfit"),
+    (dict(lora_targets=("key", "output")), "--lora_targets=key,output: needs --strategy=lora, not full")])
 def test_bad_strategies_are_refused_in_one_line(given, line):
     with pytest.raises(InputError) as caught:
         strategy_of(**given)
@@ -73,17 +104,17 @@ def program(frozen_layers, strategy="freeze", frozen_dropout=False, clip_norm=1.
     config = Config.make(strategy=strategy, frozen_layers=frozen_layers, learning_rate=1e-2, warmup=0.0,
                          schedule="constant", clip_norm=clip_norm)
     made = strategies.make(config, LAYERS)
-    model = heads.SequenceModel(shape(LAYERS), 3, frozen_layers=0 if frozen_dropout else made.frozen_layers)
+    model = heads.SequenceModel(shape(LAYERS), 3, frozen_layers=-1 if frozen_dropout else made.frozen_layers)
     params = lively(jax.eval_shape(lambda: heads.init(model, 0)))
-    optimizer, schedule = optimizers.make(config, 10)
-    optimizer = made.wrap(optimizer, params)
     trains = made.trains(params)
+    optimizer, schedule = optimizers.make(config, 10)
+    optimizer = strategies.wrap(optimizer, trains)
     step = make_train_step(apply_of(model), optimizer, schedule, heads.cross_entropy, trains)
     _, batch = batch_of(encoded(8), range(8), multiple=4, slots=6)
     return jax.jit(step, compiler_options=QUICK), TrainState.start(params, optimizer, 0), batch, trains
 
 
-@pytest.mark.parametrize(("k", "strategy"), [(2, "freeze"), (0, "head")])
+@pytest.mark.parametrize(("k", "strategy"), [(2, "freeze"), (0, "head"), (0, "bitfit")])
 def test_frozen_leaves_stay_bitwise_and_the_others_move(k, strategy):
     step, state, batch, trains = program(k, strategy)
     after = state
@@ -99,12 +130,21 @@ def test_frozen_leaves_stay_bitwise_and_the_others_move(k, strategy):
         assert not np.array_equal(leaf, old[name]) or name.endswith("key/bias"), name
 
 
-def test_frozen_leaves_hold_no_moments():
-    _, state, _, trains = program(2)
-    trained = trees.count(state.params, trains)
-    scalars = sum(np.size(leaf) for leaf in jax.tree.leaves(state.opt_state))
-    assert 2 * trained <= scalars <= 2 * trained + 8  # two moments each, and counters
-    assert trained < trees.count(state.params) / 2
+@pytest.mark.parametrize("given", [
+    dict(), dict(frozen_layers=2), dict(trained_layers=1), dict(strategy="head"), dict(strategy="features"),
+    dict(strategy="bitfit"), dict(strategy="lora"), dict(frozen_layers=1, layerwise_decay=0.9),
+    dict(strategy="bitfit", unfreeze="gradual")], ids=str)
+def test_the_optimizers_memory_is_that_of_what_trains(given):
+    config = Config.make(**given)
+    params = heads.init(heads.SequenceModel(shape(LAYERS), 2), 0)
+    params = lora.extend(params, config) if config.strategy == "lora" else params
+    trains = strategies.make(config, LAYERS).trains(params)
+    each = rates.make(config, LAYERS, 5)
+    optimizer = strategies.wrap(optimizers.make(config, 100, each)[0], trains)
+    held = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(jax.eval_shape(optimizer.init, params)))
+    moments = 2 * 4 * trees.count(params, trains)
+    assert moments <= held <= moments + 4 * 4 * max(1, len(each))  # and four counters for each part
+    assert given == {} or trees.count(params, trains) < trees.count(params) * 0.9
 
 
 def test_gradient_norm_and_clipping_see_the_trained_leaves_alone():
@@ -153,7 +193,10 @@ def test_frozen_layers_run_without_dropout_unless_asked():
     for i in range(3):  # embeddings and two layers
         np.testing.assert_array_equal(frozen[i], still[i])
     assert not np.array_equal(frozen[3], still[3])
-    still, lively_all = states(0)
+    still, embeddings = states(0)
+    np.testing.assert_array_equal(embeddings[0], still[0])
+    assert not np.array_equal(embeddings[1], still[1])
+    still, lively_all = states(-1)
     assert not np.array_equal(lively_all[0], still[0])
 
 
@@ -174,7 +217,7 @@ def test_no_backward_pass_runs_through_a_frozen_prefix(record_property):
         model = heads.SequenceModel(shape(12, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, **width),
                                     2, frozen_layers=made.frozen_layers)
         params = jax.eval_shape(lambda model=model: heads.init(model, 0))
-        optimizer = made.wrap(optimizers.make(config, 10)[0], params)
+        optimizer = strategies.wrap(optimizers.make(config, 10)[0], made.trains(params))
         step = make_train_step(apply_of(model), optimizer, optax.constant_schedule(1.0), heads.cross_entropy,
                                made.trains(params))
         state = jax.eval_shape(lambda params, optimizer=optimizer: TrainState(

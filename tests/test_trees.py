@@ -1,6 +1,7 @@
 """Parameter trees by name: flatten, match, split, merge, count."""
 
 import numpy as np
+import optax
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,6 +17,20 @@ keys = st.text("abc_0", min_size=1, max_size=3)
 nested = st.recursive(st.integers(), lambda inner: st.dictionaries(keys, inner, min_size=1, max_size=3),
                       max_leaves=8)
 any_tree = st.dictionaries(keys, nested, min_size=1, max_size=3)
+
+
+def test_names_stand_where_leaves_were_and_holes_stay():
+    tree = {"bert": {"kernel": np.ones(2), "bias": optax.MaskedNode()}, "head": np.ones(1)}
+    assert trees.named(tree) == {"bert": {"kernel": "bert/kernel", "bias": optax.MaskedNode()}, "head": "head"}
+
+
+def test_what_is_drawn_for_a_leaf_goes_by_seed_and_name_and_is_the_same_everywhere():
+    drawn = trees.normal(7, "head/kernel", (2, 2), 0.1)
+    assert drawn.dtype == np.float32
+    np.testing.assert_array_equal(drawn, trees.normal(7, "head/kernel", (2, 2), 0.1))
+    assert not np.array_equal(drawn, trees.normal(7, "head/bias", (2, 2), 0.1))
+    assert not np.array_equal(drawn, trees.normal(8, "head/kernel", (2, 2), 0.1))
+    assert trees.number("head/kernel") == 2080522366
 
 
 def test_names_are_paths_in_the_order_of_the_tree():

@@ -31,7 +31,7 @@ class Family:
 
     def loss(self, outputs: Any, batch: Mapping[str, Any]) -> Any:
         """Losses of the shapes of batch["weights"], see `heads.LOSSES`."""
-        return heads.loss(self.task.kind, self.config.class_weights)(outputs, batch)
+        return heads.loss(self.task.kind, self.config.class_weights, self.config.crf)(outputs, batch)
 
     def encode(self, tokenizer: Any, examples: Split, name: str = "inputs") -> Encoded:
         """Token sequences of a split; `name` is what messages call it."""

@@ -4,13 +4,14 @@ Letters: N examples, C outputs.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from flaxbert import metrics
-from flaxbert.data import Encoded, encode
+from flaxbert.data import Encoded, encode, weights_of
 from flaxbert.errors import InputError
 from flaxbert.families.base import Family, spread
 from flaxbert.tasks import submission
@@ -22,7 +23,15 @@ class SequenceFamily(Family):
     """Classification, multi-label classification and regression of texts and pairs."""
 
     def encode(self, tokenizer: Any, examples: Examples, name: str = "inputs") -> Encoded:
-        return encode(tokenizer, examples, self.config.max_length, f"tokenising {name}", self.config.class_weights)
+        """[CLS] A [SEP] B [SEP]; with --pair=separate two sequences: [CLS] A [SEP], [CLS] B [SEP]."""
+        longest, what, weights = self.config.max_length, f"tokenising {name}", self.config.class_weights
+        if self.config.pair == "joint":
+            return encode(tokenizer, examples, longest, what, weights)
+        if examples.second is None:
+            raise InputError(f"{name}: single texts; this model compares two; give pairs of texts")
+        texts = [text for pair in zip(examples.first, examples.second, strict=True) for text in pair]
+        flat = encode(tokenizer, Examples(texts, None, None), longest, what)
+        return replace(flat, labels=examples.labels, weights=weights_of(examples, weights), sequences=2)
 
     def scores(self, outputs: np.ndarray, encoded: Encoded, examples: Examples,
                dev: Mapping[str, float] | None = None) -> dict[str, float]:

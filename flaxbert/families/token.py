@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from flaxbert import metrics, token_metrics
+from flaxbert import heads, metrics, token_metrics
 from flaxbert.data import Encoded, token_ids
 from flaxbert.errors import InputError, note
 from flaxbert.families.base import Family, cell
@@ -37,9 +37,21 @@ class TokenEncoded(Encoded):
 
 
 class TokenFamily(Family):
-    """A label for each word and, where the labels are IOB2 tags, the spans that they mark."""
+    """A label for each word and, where the labels are IOB2 tags, the spans that they mark.
+
+    The model says of a token the logits of its C labels; with --crf C probabilities, the label that it has in the
+    best sequence of labels, and its loss (`heads.crf.told`).
+    """
 
     per_token = True
+
+    @property
+    def needs_labels(self) -> bool:
+        """A chain runs over the tokens that have labels, and its loss is computed where its scores are."""
+        return self.config.crf
+
+    def readout(self, outputs: Any, batch: Mapping[str, Any]) -> Any:
+        return heads.crf.told(outputs, batch) if self.config.crf else outputs
 
     def encode(self, tokenizer: Any, examples: TokenExamples, name: str = "inputs") -> TokenEncoded:
         """[CLS] words [SEP]. A sentence longer than --max_length is cut between words into several sequences.
@@ -67,10 +79,11 @@ class TokenFamily(Family):
 
     def scores(self, outputs: np.ndarray, encoded: TokenEncoded, examples: TokenExamples,
                dev: Mapping[str, float] | None = None) -> dict[str, float]:
-        logits, weights = outputs[encoded.firsts], encoded.weights[encoded.firsts]
-        losses = np.asarray(self.loss(logits, {"labels": encoded.labels[encoded.firsts]}))
+        found, weights = outputs[encoded.firsts], encoded.weights[encoded.firsts]
+        losses = found[:, -1] if self.config.crf else np.asarray(
+            self.loss(found, {"labels": encoded.labels[encoded.firsts]}))
         return {"loss": float((losses * weights).sum() / max(weights.sum(), 1e-30)),
-                **self._judged(self._tags(logits, examples), examples)}
+                **self._judged(self._tags(found, examples), examples)}
 
     def _judged(self, predicted: list[list[str]], examples: TokenExamples) -> dict[str, float]:
         """The metrics of predicted labels by sentence."""
@@ -81,9 +94,13 @@ class TokenFamily(Family):
         found = token_metrics.span_scores(gold, predicted, types)
         return {**found, "accuracy": token_metrics.accuracy(gold, predicted)}
 
-    def _tags(self, logits: np.ndarray, examples: TokenExamples) -> list[list[str]]:
-        """The likeliest label of each word, from logits [W, C], by sentence."""
-        return list(by_sentence([self.task.labels[label] for label in logits.argmax(-1)], examples))
+    def _tags(self, found: np.ndarray, examples: TokenExamples) -> list[list[str]]:
+        """The label of each word, from the outputs of its token, by sentence."""
+        return list(by_sentence([self.task.labels[label] for label in self._best(found)], examples))
+
+    def _best(self, found: np.ndarray) -> np.ndarray:
+        """[W] the number of each word's label."""
+        return found[:, -2].astype(int) if self.config.crf else found.argmax(-1)
 
     def answers(self, outputs: np.ndarray, encoded: TokenEncoded, examples: TokenExamples,
                 dev: Mapping[str, float] | None = None) -> list[dict[str, Any]]:
@@ -91,11 +108,12 @@ class TokenFamily(Family):
 
         An entity is {"text", "type", "start", "end", "probability"}. `start` and `end` count the characters of an
         input that was a text, and the words of one that was a list of words; the probability is that of all its
-        words' labels, which the model takes to be independent.
+        words' labels, as if they were independent.
         """
-        p = metrics.softmax(outputs[encoded.firsts].astype(np.float64))
-        likely = list(by_sentence(p.max(-1).tolist(), examples))
-        tags = self._tags(p, examples)
+        told = outputs[encoded.firsts]
+        p = told[:, :-2] if self.config.crf else metrics.softmax(told.astype(np.float64))
+        likely = list(by_sentence(np.take_along_axis(p, self._best(told)[:, None], 1)[:, 0].tolist(), examples))
+        tags = self._tags(told, examples)
         found = [{"words": [{"word": word, "label": tag, "probability": x}
                             for word, tag, x in zip(*each, strict=True)]}
                  for each in zip(examples.words, tags, likely, strict=True)]
