@@ -7,9 +7,11 @@ A `Config` is frozen: a run is a pure function of it. Values that depend on a ta
 import dataclasses
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -171,8 +173,8 @@ class Config:
                                  resumable=True)
 
     @classmethod
-    def make(cls, **given: Any) -> "Config":
-        """Defaults, the task's own, then the recipe's settings, then the given ones; checks each.
+    def make(cls, preset: Mapping[str, Any] = MappingProxyType({}), /, **given: Any) -> "Config":
+        """Defaults, the task's own, `preset`, the recipe's settings, the given ones: each over those before it.
 
         Raises:
           InputError: an unknown name, a value outside its choices, or one out of range.
@@ -186,7 +188,8 @@ class Config:
             one_of(recipe, tuple(RECIPES), "--recipe")
         if given.get("frozen_layers"):
             given.setdefault("strategy", "freeze")
-        settings = {**DEFAULTS.get(given.get("task", ""), {}), **RECIPES.get(recipe, {}), **given}
+        task = given.get("task", preset.get("task", ""))
+        settings = {**DEFAULTS.get(task, {}), **preset, **RECIPES.get(recipe, {}), **given}
         config = cls(**{name: _typed(name, known[name].type, value) for name, value in settings.items()})
         for f in known.values():
             if f.metadata["choices"]:
