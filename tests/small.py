@@ -136,14 +136,14 @@ def refused(function: Callable, *args: Any, **given: Any) -> str:
 
 # --- text
 
-def opinions(count: int) -> list[str]:
+def toy_sentences(count: int) -> list[str]:
     """Sentences of the toy grammar."""
-    return [first for first, _, _ in itertools.islice(toy.opinions(toy.Writer(5, new=False)), count)]
+    return [first for first, _, _ in itertools.islice(toy.topics(toy.Writer(5, new=False)), count)]
 
 
 def paragraphs(count: int) -> str:
     """So many of them, four a paragraph, two paragraphs a document."""
-    texts = opinions(count)
+    texts = toy_sentences(count)
     blocks = [" ".join(texts[i:i + 4]) for i in range(0, count, 4)]
     return "\n\n".join("\n".join(blocks[i:i + 2]) for i in range(0, len(blocks), 2)) + "\n"
 

@@ -13,12 +13,12 @@ from small import (
     equal,
     flags,
     losses_of,
-    opinions,
     refused,
     result_of,
     rows_of,
     settings,
     stop_after,
+    toy_sentences,
 )
 
 import flaxbert
@@ -189,7 +189,7 @@ def test_micro_batches_change_nothing(finished, tiny, text, tmp_path):
                          [("adamw", 5e-3, 160, 0.5), ("lamb", 3e-2, 80, 0.9)])
 def test_it_learns_a_grammar(tiny, tmp_path, optimizer, rate, steps, share):
     """Far below the perplexity of the words alone, within seconds; each sentence is a document of its own."""
-    (tmp_path / "text.txt").write_text("\n\n".join(opinions(1500)))
+    (tmp_path / "text.txt").write_text("\n\n".join(toy_sentences(1500)))
     result = train.finetune(pretrain_config(
         tiny, tmp_path / "run", str(tmp_path / "text.txt"), optimizer=optimizer, learning_rate=rate, batch_size=64,
         max_steps=steps, evals_per_epoch=0, eval_every=0, vocabulary_size=600, hidden_size=64,

@@ -25,7 +25,7 @@ def vocabulary(examples):
 
 
 # The data are part of what a score means: a change of words or templates must be a decision, seen here.
-f7b3c91d373c9b67S = {"toy_sentence": "192e0edcb51f6cee", "toy_pair": "bb4ff00348327126",
+DIGESTS = {"toy_sentence": "fdd847fa6763808a", "toy_pair": "bb4ff00348327126",
            "toy_regression": "5d72b0a4e3dc4143"}
 
 
@@ -36,7 +36,7 @@ def test_the_sentences_are_the_same_everywhere(name):
         examples = tasks.get(name).generate(split)
         rows = zip(examples.first, examples.second or examples.first, examples.labels.tolist(), strict=True)
         digest.update("\n".join(f"{a}\t{b}\t{label:.3f}" for a, b, label in rows).encode())
-    assert digest.hexdigest()[:16] == f7b3c91d373c9b67S[name]
+    assert digest.hexdigest()[:16] == DIGESTS[name]
 
 
 @pytest.mark.parametrize("name", NAMES)
