@@ -15,7 +15,7 @@ from typing import Any
 
 from absl import flags, logging
 
-from flaxbert.config import DEFAULTS, DEMO, RECIPES, Config
+from flaxbert.config import DEFAULTS, DEMO, Config
 from flaxbert.errors import InputError, RunFailed, note
 
 # The commands whose flags are settings, settings that one has no flag for, help that is its own, and the groups.
@@ -52,9 +52,7 @@ def _finetune(settings: dict[str, Any]) -> None:
 
 def _demo(settings: dict[str, Any]) -> None:
     from flaxbert.demo import demo
-    recipe = RECIPES.get(settings.get("recipe", ""), {})
-    preset = {name: value for name, value in DEMO.items() if name not in recipe}
-    result = demo(Config.make(**{**preset, **settings}))
+    result = demo(Config.make(DEMO, **settings))
     for start, score in result["scores"].items():
         print(f"from {start} weights: dev {result['main_metric']} {score:.4f}")
     print(f"runs: {result['run']}" + (f"\npicture: {result['picture']}" if result["scores"] else

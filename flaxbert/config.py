@@ -7,9 +7,11 @@ A `Config` is frozen: a run is a pure function of it. Values that depend on a ta
 import dataclasses
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -214,8 +216,8 @@ class Config:
                                  resumable=True)
 
     @classmethod
-    def make(cls, **given: Any) -> "Config":
-        """Defaults, the task's own, then the recipe's settings, then the given ones; checks each.
+    def make(cls, preset: Mapping[str, Any] = MappingProxyType({}), /, **given: Any) -> "Config":
+        """Defaults, the task's own, `preset`, the recipe's settings, the given ones: each over those before it.
 
         Raises:
           InputError: an unknown name, a value outside its choices, or one out of range.
@@ -230,7 +232,8 @@ class Config:
         for name, strategy in _IMPLIES.items():
             if given.get(name):
                 given.setdefault("strategy", strategy)
-        settings = {**DEFAULTS.get(given.get("task", ""), {}), **RECIPES.get(recipe, {}), **given}
+        task = given.get("task", preset.get("task", ""))
+        settings = {**DEFAULTS.get(task, {}), **preset, **RECIPES.get(recipe, {}), **given}
         for name, value in settings.items():  # a switch with a third position takes True and False too
             if isinstance(value, bool) and "true" in (known[name].metadata["choices"] or ()):
                 settings[name] = str(value).lower()

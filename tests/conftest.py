@@ -7,17 +7,18 @@ from pathlib import Path
 os.environ["JAX_PLATFORMS"] = "cpu"
 # Compiling takes nearly all the time of these tests, so LLVM does not optimise unless a test asks for it.
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"
-# One compilation cache for the whole session, its subprocesses included: the tests of the loop start the same
-# few programs again and again. It is new and empty each time, so that no test sees an old compiler's code.
-_cache = tempfile.TemporaryDirectory(prefix="flaxbert-tests-", ignore_cleanup_errors=True)
-os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache.name
+# One compilation cache for the whole session, its workers and subprocesses included: the tests of the loop start
+# the same few programs again and again. It is new and empty each time: no test sees an old compiler's code.
+if "PYTEST_XDIST_WORKER" not in os.environ:  # a worker has inherited it
+    _cache = tempfile.TemporaryDirectory(prefix="flaxbert-tests-", ignore_cleanup_errors=True)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache.name
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # XLA warns of pseudo-features of the CPU at each program from the cache
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
-import hypothesis  # noqa: E402
-import jax  # noqa: E402
-import pytest  # noqa: E402
+import hypothesis
+import jax
+import pytest
 
 # The same examples in every run: a red test is red for everybody.
 hypothesis.settings.register_profile("flaxbert", derandomize=True, deadline=None, database=None)
@@ -49,9 +50,16 @@ def tokenizer():
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory) -> str:
-    """A Hugging Face folder: two layers of width 16 with random weights, and the tokenizer of `small.py`."""
+    """A Hugging Face folder: one layer of width 16 with random weights, and the tokenizer of `small.py`."""
     from small import write_model
     return write_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def text(tmp_path_factory) -> str:
+    """A file of fifty documents to pre-train on."""
+    from small import paragraphs, write
+    return str(write(tmp_path_factory.mktemp("text") / "corpus.txt", paragraphs(400), end=""))
 
 
 def pytest_sessionfinish(session, exitstatus):

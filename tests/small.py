@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 import json
 import os
 import subprocess
@@ -17,16 +18,18 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from flaxbert import heads, packing, parallel, tasks, train, trees, vocabulary
+from flaxbert import families, heads, packing, parallel, tasks, train, trees, vocabulary
 from flaxbert.bert import BertConfig
 from flaxbert.config import Config
 from flaxbert.data import Encoded, collate
 from flaxbert.errors import InputError
+from flaxbert.families.windows import Windows
 from flaxbert.huggingface import to_tensors
 from flaxbert.tasks import toy
+from flaxbert.tasks.base import SpanExamples
 
 ROOT = Path(__file__).parent.parent
-TINY = BertConfig(vocab_size=1200, hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
+TINY = BertConfig(vocab_size=1200, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
                   intermediate_size=32, max_position_embeddings=64)
 
 
@@ -131,6 +134,56 @@ def refused(function: Callable, *args: Any, **given: Any) -> str:
     return str(caught.value)
 
 
+# --- text
+
+def toy_sentences(count: int) -> list[str]:
+    """Sentences of the toy grammar."""
+    return [first for first, _, _ in itertools.islice(toy.topics(toy.Writer(5, new=False)), count)]
+
+
+def paragraphs(count: int) -> str:
+    """So many of them, four a paragraph, two paragraphs a document."""
+    texts = toy_sentences(count)
+    blocks = [" ".join(texts[i:i + 4]) for i in range(0, count, 4)]
+    return "\n\n".join("\n".join(blocks[i:i + 2]) for i in range(0, len(blocks), 2)) + "\n"
+
+
+# --- spans
+
+CONTEXT = "Two days ago the old farmer bought a red basket. In spring, Zoë's café – “Chez 🙂” – closed."
+LONG = " ".join(f"{word}{number}" for number, word in enumerate(["red", "cow", "the", "tall", "ring"] * 9))
+
+
+def question(name: str = "q1", asked: str = "Who bought it?", text: str = "farmer", start: int | None = None,
+             **more: Any) -> dict[str, Any]:
+    """A question about `CONTEXT` as SQuAD writes it; without `text` it has no answer."""
+    answers = [{"text": text, "answer_start": CONTEXT.index(text) if start is None else start}] if text else []
+    return {"id": name, "question": asked, "answers": answers, **more}
+
+
+def squad(path: Path, *questions: Any, context: str = CONTEXT) -> Path:
+    """A SQuAD file of these questions about one context."""
+    path.write_text(json.dumps({"version": "x", "data": [{"title": "t", "paragraphs": [
+        {"context": context, "qas": list(questions)}]}]}, ensure_ascii=False), "utf-8")
+    return path
+
+
+def span_examples(*rows: tuple[str, str, str | None]) -> SpanExamples:
+    """(question, context, answer text or None) each; the answer at its first occurrence."""
+    answers = [[(text, context.index(text))] if text else [] for _, context, text in rows]
+    return SpanExamples([asked for asked, _, _ in rows], [context for _, context, _ in rows], answers,
+                        list(map(str, range(len(rows)))))
+
+
+def span_config(**given: Any) -> Config:
+    return Config.make(**{**dict(task="squad2", max_length=24, doc_stride=5, max_query_length=6), **given})
+
+
+def span_windows(tokenizer: Any, examples: SpanExamples, **given: Any) -> Windows:
+    """The windows of `span_config`."""
+    return families.make(tasks.get("squad2"), span_config(**given)).encode(tokenizer, examples)
+
+
 # --- runs
 
 def settings(model: str, run: Any, **other: Any) -> dict[str, Any]:
@@ -150,12 +203,17 @@ def flags(given: dict[str, Any]) -> list[str]:
             for name, value in given.items()]
 
 
-def command(*arguments: str, devices: int = 1, **kwargs: Any) -> subprocess.Popen:
-    """`python -m flaxbert ...` with so many simulated devices, started."""
+def python(*arguments: str, devices: int = 4) -> subprocess.Popen:
+    """`python ...` with so many simulated devices, started; with four it shares the tests' compiled programs."""
     environment = {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} "
                                                "--xla_backend_optimization_level=0"}
-    return subprocess.Popen([sys.executable, "-m", "flaxbert", *arguments], cwd=ROOT, env=environment, text=True,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, **kwargs)
+    return subprocess.Popen([sys.executable, *arguments], cwd=ROOT, env=environment, text=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def command(*arguments: str) -> subprocess.Popen:
+    """`python -m flaxbert ...`, started."""
+    return python("-m", "flaxbert", *arguments)
 
 
 def finish(process: subprocess.Popen, timeout: float = 240) -> tuple[int, str, str]:
@@ -178,21 +236,26 @@ def stop_after(step: int, settings: Config) -> None:
 
 def wait_for(run: Path, step: int, process) -> None:
     """Until metrics.jsonl has come to `step`, or the process has ended."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while process.poll() is None and time.monotonic() < deadline:
         file = run / "metrics.jsonl"
         rows = file.read_text().splitlines() if file.exists() else []
         if rows and rows[-1].endswith("}") and json.loads(rows[-1])["step"] >= step:
             return
         time.sleep(0.002)
-    assert process.poll() is None, process.communicate()[1][-2000:]
-    raise AssertionError(f"step {step} never came")
+    process.kill()  # if it has not ended
+    raise AssertionError(f"step {step} never came: {process.communicate()[1][-2000:]}")
 
 
 def rows_of(run: Any, split: str = "train") -> list[dict[str, Any]]:
     """Rows of metrics.jsonl."""
     rows = [json.loads(line) for line in (Path(run) / "metrics.jsonl").read_text().splitlines()]
     return [row for row in rows if row["split"] == split]
+
+
+def settings_of(run: Any) -> Config:
+    """What the run was started with."""
+    return Config.from_json(json.loads((Path(run) / "config.json").read_text())["settings"])
 
 
 def losses_of(run: Any) -> dict[int, float]:

@@ -140,7 +140,7 @@ def test_bad_input_is_one_line_and_exit_code_2(capsys, arguments, words):
 
 @pytest.mark.parametrize(("given", "words"), [
     (["--strategy=half"], "valid: full, freeze, head"),
-    (["--frozen_layers=3"], "the model has 2 layers"),
+    (["--frozen_layers=3"], "the model has 1 layers; valid: 0 to 1"),
     (["--optimizer=adem"], "adamw"),
     (["--max_length=512"], "--max_length=512"),
     (["--max_length=65"], "=65: the model has positions for 64 tokens; give --max_length=64 at most\n"),
@@ -182,14 +182,14 @@ def test_a_failed_run_exits_with_1_and_says_the_step(capsys, tiny, tmp_path):
 
 
 def test_the_same_names_in_python_and_on_the_command_line(tiny, tmp_path, capsys):
-    given = settings(tiny, tmp_path / "a", max_steps=2)
+    given = settings(tiny, tmp_path / "a")
     code, out, _ = call(capsys, "finetune", *flags(given))
     assert code == 0
     assert f"run: {tmp_path}/a" in out
     assert "dev: loss" in out
     result = flaxbert.finetune(**{**given, "output_dir": str(tmp_path / "b")})
     assert result["best"] == result_of(tmp_path / "a")["best"]
-    assert config(tiny, tmp_path / "a", max_steps=2) == Config.make(**given)
+    assert config(tiny, tmp_path / "a") == Config.make(**given)
 
     code, out, _ = call(capsys, "evaluate", f"--run={tmp_path}/a", "--split=test")
     assert code == 0
@@ -198,7 +198,7 @@ def test_the_same_names_in_python_and_on_the_command_line(tiny, tmp_path, capsys
     (tmp_path / "in.txt").write_text("A good film.\n")
     code, out, err = call(capsys, "predict", f"--run={tmp_path}/out", f"--input={tmp_path}/in.txt")
     assert code == 0
-    assert json.loads(out)["label"] in ("pleasant", "unpleasant")
+    assert json.loads(out)["label"] in ("nature", "society")
     assert "1 rows" in err
 
 
@@ -220,7 +220,7 @@ def test_as_a_program_bad_input_shows_no_traceback():
 
 def test_demo_draws_both_starts(capsys, tiny, tmp_path):
     folder = tmp_path / "demo"
-    code, out, err = call(capsys, "demo", *flags(settings(tiny, folder, max_steps=4)))
+    code, out, err = call(capsys, "demo", *flags(settings(tiny, folder)))
     assert code == 0, err
     scores = [float(line.rsplit(" ", 1)[1]) for line in out.splitlines() if line.startswith("from ")]
     assert len(scores) == 2

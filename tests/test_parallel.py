@@ -1,5 +1,6 @@
 """Placement: the same run on one device, on several, under jit and pmap, and over two processes."""
 
+import json
 import shutil
 import signal
 import socket
@@ -9,12 +10,12 @@ import numpy as np
 import pytest
 from small import (
     TINY,
-    command,
     config,
     equal,
     finish,
     flags,
     losses_of,
+    python,
     result_of,
     rows_of,
     settings,
@@ -22,7 +23,7 @@ from small import (
 )
 
 import flaxbert
-from flaxbert import disk_cache, heads, parallel, predict, tasks, train
+from flaxbert import disk_cache, heads, parallel, predict, train
 from flaxbert.checkpoint import load_params
 from flaxbert.config import Config
 from flaxbert.errors import InputError
@@ -73,27 +74,46 @@ def test_four_devices_equal_one_of_spans_and_tokens(tiny, tmp_path, given, how):
     assert got == pytest.approx(want, abs=1e-4)
 
 
-def start_pod(given):
-    """Two processes with two devices each, that find each other over loopback."""
+PRETRAIN = dict(task="pretrain", next_sentence=True, schedule="constant", warmup=0.0, max_steps=4000,
+                evals_per_epoch=0)
+FROZEN = dict(frozen_layers=1, max_steps=6, evals_per_epoch=0, max_train_examples=24)
+ONE_AFTER_THE_OTHER = """
+import json, sys
+from flaxbert import cli
+for arguments in json.loads(sys.argv[1]):
+    cli.main(["finetune", *arguments, *sys.argv[2:]])
+"""
+
+
+@pytest.fixture(scope="module")
+def pod(tiny, text, tmp_path_factory):
+    """A folder of runs of two processes with two devices each, that find each other over loopback.
+
+    Starting takes longer than a run, so the same two processes do all four: by jit, by pmap, with a frozen layer
+    computed once, and one that pre-trains until process 1 gets Ctrl-C, handed on as the SIGTERM that a preempted
+    machine gets.
+    """
+    folder = tmp_path_factory.mktemp("pod")
+    runs = [settings(tiny, folder / how, **{**RUN, "parallel": how, "devices": 0}) for how in ("jit", "pmap")]
+    runs.append(settings(tiny, folder / "frozen", **{**FROZEN, "devices": 0}))
+    runs.append(settings(tiny, folder / "stopped", **{**PRETRAIN, "train_file": text, "devices": 0}))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    return [command("finetune", *flags(given), "--distributed", f"--coordinator_address=127.0.0.1:{port}",
-                    "--num_processes=2", f"--process_id={i}", devices=2) for i in range(2)]
-
-
-@pytest.fixture(scope="module", params=["jit", "pmap"])
-def pod(request, tiny, tmp_path_factory):
-    """The run of two processes."""
-    run = tmp_path_factory.mktemp("pod") / "run"
-    processes = start_pod(settings(tiny, run, parallel=request.param, **{**RUN, "devices": 0}))
+    processes = [python("-c", ONE_AFTER_THE_OTHER, json.dumps([flags(each) for each in runs]), "--distributed",
+                        f"--coordinator_address=127.0.0.1:{port}", "--num_processes=2", f"--process_id={i}",
+                        devices=2) for i in range(2)]
+    wait_for(folder / "stopped", 3, processes[0])
+    processes[1].send_signal(signal.SIGINT)
     for code, _, err in [finish(process) for process in processes]:
         assert code == 0, err[-3000:]
-    return run, request.param
+    return folder
 
 
-def test_two_processes_equal_one_and_the_run_belongs_to_everybody(pod, alone, tiny, tmp_path, record_property):
-    pod, how = pod
+@pytest.mark.parametrize("how", ["jit", "pmap"])
+def test_two_processes_equal_one_and_the_run_belongs_to_everybody(pod, how, alone, tiny, tmp_path,
+                                                                  record_property):
+    pod = pod / how
     worst = apart(pod, alone)
     record_property("worst", float(worst))
     print(f"2 processes x 2 devices, {how}: {worst:.1e}")
@@ -102,7 +122,7 @@ def test_two_processes_equal_one_and_the_run_belongs_to_everybody(pod, alone, ti
     assert (result["devices"], result["status"]) == (4, "finished")
     # One process loads it ...
     answers = flaxbert.load(str(pod))(["The bread was not good.", "I liked the film."])
-    assert all(answer["label"] in ("pleasant", "unpleasant") for answer in answers)
+    assert all(answer["label"] in ("nature", "society") for answer in answers)
     scores = predict.evaluate(str(pod))
     assert {name: scores[name] for name in ("loss", "accuracy")} == pytest.approx(
         {name: result["best"]["dev"][name] for name in ("loss", "accuracy")}, abs=1e-5)
@@ -116,36 +136,23 @@ def test_two_processes_equal_one_and_the_run_belongs_to_everybody(pod, alone, ti
     assert result_of(run)["devices"] == 1
 
 
-def test_one_process_of_a_pod_is_told_to_stop_and_all_save_and_stop(tiny, tmp_path):
-    """By Ctrl-C, handed on as the SIGTERM that a preempted machine gets; until then the pod pre-trains as one."""
-    run, text = tmp_path / "run", tmp_path / "text.txt"
-    learn = tasks.get("toy_sentence").generate("train").first[:200]
-    text.write_text("\n\n".join("\n".join(learn[i:i + 5]) for i in range(0, 200, 5)))
-    given = dict(task="pretrain", train_file=str(text), next_sentence=True, schedule="constant", warmup=0.0,
-                 max_steps=4000, evals_per_epoch=0)
-    processes = start_pod(settings(tiny, run, devices=0, **given))
-    wait_for(run, 3, processes[0])
-    processes[1].send_signal(signal.SIGINT)
-    for code, _, err in [finish(process) for process in processes]:
-        assert code == 0, err[-3000:]
+def test_one_process_of_a_pod_is_told_to_stop_and_all_save_and_stop(pod, text, tiny, tmp_path):
+    """Until then the pod pre-trains as one."""
+    run = pod / "stopped"
     assert result_of(run)["status"] == "interrupted"
     saved = load_params(run, "last")[1]["step"]
     assert 3 <= saved == max(losses_of(run)) < 4000
-    train.finetune(config(tiny, tmp_path / "alone", **{**given, "max_steps": 3}))
-    pod = losses_of(run)
-    assert all(abs(loss - pod[step]) < TOLERANCE for step, loss in losses_of(tmp_path / "alone").items())
+    train.finetune(config(tiny, tmp_path / "alone", **{**PRETRAIN, "train_file": text, "max_steps": 3}))
+    together = losses_of(run)
+    assert all(abs(loss - together[step]) < TOLERANCE for step, loss in losses_of(tmp_path / "alone").items())
 
 
-def test_a_pod_computes_frozen_layers_once(tiny, tmp_path):
-    given = dict(frozen_layers=1, max_steps=6, evals_per_epoch=0, max_train_examples=24)
-    processes = start_pod(settings(tiny, tmp_path / "pod", devices=0, **given))
-    for code, _, err in [finish(process) for process in processes]:
-        assert code == 0, err[-3000:]
-    kept = disk_cache.entries(tmp_path / "pod.activations")
+def test_a_pod_computes_frozen_layers_once(pod, tiny, tmp_path):
+    kept = disk_cache.entries(pod / "frozen.activations")
     assert sorted(entry.about["split"] for entry in kept) == ["dev", "test", "train"]
-    train.finetune(config(tiny, tmp_path / "alone", cache_frozen="false", **given))
-    pod, alone = losses_of(tmp_path / "pod"), losses_of(tmp_path / "alone")
-    assert all(abs(loss - pod[step]) < TOLERANCE for step, loss in alone.items())
+    train.finetune(config(tiny, tmp_path / "alone", **{**FROZEN, "cache_frozen": "false"}))
+    together = losses_of(pod / "frozen")
+    assert all(abs(loss - together[step]) < TOLERANCE for step, loss in losses_of(tmp_path / "alone").items())
 
 
 # --- placements

@@ -140,12 +140,13 @@ def test_packed_equals_padded(random_case):
 
 def test_layers_a_to_b_from_given_hidden_states(random_case):
     case, params, batch = random_case
-    variables = {"params": params}
 
-    def bert(m, b, start, stop):
-        return m.bert(b, None, start, stop)
-    whole = case.model.apply(variables, batch, 0, None, method=bert)
-    upper = case.model.apply(variables, {**batch, "hidden": whole[1]}, 1, 2, method=bert)
+    def states(batch, start, stop):
+        def bert(m, b):
+            return m.bert(b, None, start, stop)
+        return jax.jit(lambda params, b: case.model.apply({"params": params}, b, method=bert))(params, batch)
+    whole = states(batch, 0, None)
+    upper = states({**batch, "hidden": whole[1]}, 1, 2)
     assert len(upper) == 2
     np.testing.assert_array_equal(upper[0], whole[1])
     np.testing.assert_allclose(upper[1], whole[2], atol=1e-6)

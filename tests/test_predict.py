@@ -52,7 +52,7 @@ def test_answers_come_in_input_order_and_each_alone_is_the_same(predictor):
 def test_probabilities_sum_to_one_and_the_label_has_the_largest(predictor):
     for answer in predictor(TEXTS):
         assert set(answer) == {"label", "probability", "probabilities"}
-        assert list(answer["probabilities"]) == ["unpleasant", "pleasant"]
+        assert list(answer["probabilities"]) == ["society", "nature"]
         assert sum(answer["probabilities"].values()) == pytest.approx(1, abs=1e-9)
         assert answer["probability"] == answer["probabilities"][answer["label"]] == max(
             answer["probabilities"].values())
@@ -114,18 +114,18 @@ def test_evaluate_equals_the_results_best_scores(run, tmp_path):
 def test_evaluate_equals_the_predictions(run, predictor):
     examples = tasks.load(config("", ""))[1]["test"]
     answers = predictor(examples.first)
-    right = np.mean([["unpleasant", "pleasant"].index(a["label"]) == y
+    right = np.mean([["society", "nature"].index(a["label"]) == y
                      for a, y in zip(answers, examples.labels, strict=True)])
     assert predict.evaluate(run, split="test")["accuracy"] == pytest.approx(right)
 
 
 def test_evaluate_takes_a_file_of_the_same_task(run, tmp_path):
     file = tmp_path / "more.tsv"
-    file.write_text("sentence\tlabel\n" + "".join(f"{text}\tpleasant\n" for text in TEXTS))
+    file.write_text("sentence\tlabel\n" + "".join(f"{text}\tnature\n" for text in TEXTS))
     scores = predict.evaluate(run, file=str(file), checkpoint="last")
     assert (scores["examples"], scores["split"], scores["checkpoint"]) == (5, str(file), "last")
     answers = flaxbert.load(run, "last")(TEXTS)
-    assert scores["accuracy"] == pytest.approx(np.mean([a["label"] == "pleasant" for a in answers]))
+    assert scores["accuracy"] == pytest.approx(np.mean([a["label"] == "nature" for a in answers]))
 
 
 def test_an_unknown_split_lists_the_valid_ones(run):
@@ -157,7 +157,7 @@ def test_a_table_has_a_header_and_a_column_a_class(run, predictor, tmp_path):
     (tmp_path / "in.txt").write_text("".join(t + "\n" for t in TEXTS))
     predict.predict(run, str(tmp_path / "in.txt"), str(tmp_path / "out.tsv"))
     header, *rows = [line.split("\t") for line in (tmp_path / "out.tsv").read_text().splitlines()]
-    assert header == ["label", "probability", "p(unpleasant)", "p(pleasant)"]
+    assert header == ["label", "probability", "p(society)", "p(nature)"]
     assert [row[0] for row in rows] == [a["label"] for a in predictor(TEXTS)]
     assert all(float(row[2]) + float(row[3]) == pytest.approx(1, abs=2e-6) for row in rows)
 

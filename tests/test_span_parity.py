@@ -27,7 +27,7 @@ def sequences(seed: int) -> Encoded:
 
 @pytest.fixture(scope="module", params=[0, 1, 2])
 def both(request):
-    """(model, parameters, windows, PyTorch's logits of each window, loss, gradients)."""
+    """(compiled losses and gradients, parameters, windows, PyTorch's logits of each window, loss, gradients)."""
     torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
     import reference
     config = BertConfig(vocab_size=40, hidden_size=24, num_hidden_layers=1 + request.param % 2,
@@ -49,22 +49,23 @@ def both(request):
     loss.backward()
     params = from_tensors(reference.tensors(bert), config, "torch", "span")
     gradients = {name: value.grad.numpy() for name, value in bert.named_parameters()}
-    return heads.SpanModel(config, 2), params, windows, logits, float(loss.detach()), gradients
+    model = heads.SpanModel(config, 2)
+
+    def loss_of(params, batch):
+        logits = model.apply({"params": params}, batch)
+        losses = heads.LOSSES["span"](logits, batch)
+        return (losses * batch["weights"]).sum() / batch["weights"].sum(), logits
+    compute = jax.jit(jax.value_and_grad(loss_of, has_aux=True),
+                      compiler_options={"xla_backend_optimization_level": 0})
+    return compute, params, windows, logits, float(loss.detach()), gradients
 
 
 @pytest.mark.parametrize("packed", [False, True])
 def test_logits_loss_and_gradients_equal_pytorch(both, packed, record_property):
-    model, params, windows, want, want_loss, want_gradients = both
+    compute, params, windows, want, want_loss, want_gradients = both
     plan = packing.pack(np.arange(5), LENGTHS, 24, packed)
     assert plan.rows == (3 if packed else 5)
-    batch = collate(windows, plan, plan.rows + 1, 24, plan.slots + 1)  # an empty row and an empty slot
-
-    def loss_of(params):
-        logits = model.apply({"params": params}, batch)
-        losses = heads.LOSSES["span"](logits, batch)
-        return (losses * batch["weights"]).sum() / batch["weights"].sum(), logits
-    (loss, logits), gradients = jax.jit(jax.value_and_grad(loss_of, has_aux=True),
-                                        compiler_options={"xla_backend_optimization_level": 0})(params)
+    (loss, logits), gradients = compute(params, collate(windows, plan, 6, 24, 6))  # rows and slots stay empty
     errors = [float(np.abs(logits[row, column:column + LENGTHS[n]] - want[n]).max())
               for n, row, column in zip(plan.examples, plan.row, plan.start, strict=True)]
     gradient = cases.worst_gradient(to_tensors(gradients, "span"), want_gradients)

@@ -208,7 +208,7 @@ def test_frozen_dropout_is_on_when_asked():
 
 
 def test_no_backward_pass_runs_through_a_frozen_prefix(record_property):
-    """Compiled work of a step: freezing 8 of 12 layers costs at most 0.62 of training all."""
+    """Work of a step as it is traced: freezing 8 of 12 layers costs at most 0.62 of training all."""
     width = dict(hidden_size=64, intermediate_size=256, num_attention_heads=4)
     flops = {}
     for k in (0, 8):
@@ -223,8 +223,7 @@ def test_no_backward_pass_runs_through_a_frozen_prefix(record_property):
         state = jax.eval_shape(lambda params, optimizer=optimizer: TrainState(
             jax.numpy.int32(0), params, optimizer.init(params), jax.random.key_data(jax.random.key(0))), params)
         _, batch = batch_of(encoded(64), range(64), multiple=32)
-        compiled = jax.jit(step).lower(state, batch).compile(QUICK)
-        flops[k] = compiled.cost_analysis()["flops"]
+        flops[k] = jax.jit(step).lower(state, batch).cost_analysis()["flops"]
     record_property("share", float(flops[8] / flops[0]))
     print(f"share of the work: {flops[8] / flops[0]:.3f}")
     assert flops[8] / flops[0] <= 0.62

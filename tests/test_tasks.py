@@ -135,7 +135,7 @@ def test_limits_count_per_split():
 
 
 def test_toy_tasks_take_files_too(tmp_path):
-    path = write(tmp_path / "mine.tsv", "sentence\tlabel", "Lovely.\tpleasant")
+    path = write(tmp_path / "mine.tsv", "sentence\tlabel", "Lovely.\tnature")
     _, splits, _ = load(task="toy_sentence", dev_file=str(path))
     assert (len(splits["train"]), splits["dev"].first, splits["dev"].labels.tolist()) == (2000, ["Lovely."], [1])
 

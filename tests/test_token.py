@@ -2,7 +2,7 @@
 
 import json
 import random
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import cases
 import jax
@@ -256,11 +256,12 @@ def random_encoded(count, longest, seed, vocabulary=50, classes=5):
 
 
 def loss_of(model):
-    """Compiled (params, batch) -> loss and gradients, the loss being that of the training step."""
+    """Compiled (params, batch) -> ((loss, logits), gradients), the loss being that of the training step."""
     def loss(params, batch):
-        losses = heads.loss("token")(model.apply({"params": params}, batch), batch)
-        return (losses * batch["weights"]).sum() / batch["weights"].sum()
-    return jax.jit(jax.value_and_grad(loss))
+        logits = model.apply({"params": params}, batch)
+        losses = heads.loss("token")(logits, batch)
+        return (losses * batch["weights"]).sum() / batch["weights"].sum(), logits
+    return jax.jit(jax.value_and_grad(loss, has_aux=True))
 
 
 def test_packed_equals_unpacked():
@@ -272,9 +273,11 @@ def test_packed_equals_unpacked():
         placement.put(params), encoded) for packed in (True, False)]
     assert outputs[0].shape == (len(encoded.tokens), 5)
     np.testing.assert_allclose(*outputs, atol=1e-5)
-    batches = [small.batch_of(encoded, range(12), packed=packed)[1] for packed in (True, False)]
-    assert len(batches[0]["row"]) < len(batches[1]["row"]) == 12
-    (a, grads), (b, other) = (loss_of(model)(params, small.as_jax(batch)) for batch in batches)
+    (plan, batch), (_, padded) = (small.batch_of(encoded, range(12), packed=packed, multiple=12, slots=8)
+                                  for packed in (True, False))
+    assert plan.rows < 12
+    compute = loss_of(model)
+    ((a, _), grads), ((b, _), other) = compute(params, batch), compute(params, padded)
     scores = family().scores(outputs[0], encoded, examples([["w"] * len(encoded.firsts)],
                                                            [encoded.labels[encoded.firsts].tolist()]))
     assert float(a) == pytest.approx(float(b), abs=1e-5) == pytest.approx(scores["loss"], abs=1e-5)
@@ -296,17 +299,18 @@ def test_equals_pytorch(seed):
     params = from_tensors(tensors, shape, "here", "token")
     encoded = random_encoded(6, 24, seed)
     encoded = TokenEncoded(**{**vars(encoded), "weights": (encoded.weights > 0).astype(np.float32)})
-    padded = small.batch_of(encoded, range(6), packed=False)[1]
+    padded, packed = (small.batch_of(encoded, range(6), packed=each, multiple=6, slots=6)[1]
+                      for each in (False, True))
     labels = torch.from_numpy(np.where(padded["weights"] > 0, padded["labels"], -100)).long()
     out = theirs(input_ids=torch.from_numpy(padded["tokens"]).long(), labels=labels,
                  attention_mask=torch.from_numpy(padded["sequence"]).long())
     out.loss.backward()
-    model = heads.TokenModel(shape, 5)
-    logits = np.asarray(model.apply({"params": params}, small.as_jax(padded)))
+    compute = loss_of(heads.TokenModel(shape, 5))
     real = padded["sequence"] > 0
+    logits = np.asarray(compute(params, padded)[0][1])
     np.testing.assert_allclose(logits[real], out.logits.detach().numpy()[real], atol=2e-5)
-    for packed in (False, True):
-        loss, grads = loss_of(model)(params, small.as_jax(small.batch_of(encoded, range(6), packed=packed)[1]))
+    for batch in (padded, packed):
+        (loss, _), grads = compute(params, batch)
         assert float(loss) == pytest.approx(float(out.loss.detach()), abs=1e-5)
         want = {name: value.grad.numpy() for name, value in theirs.named_parameters()}
         assert to_tensors(grads, "token").keys() == want.keys()
@@ -353,7 +357,7 @@ def test_a_run_reports_spans_by_type_and_evaluate_agrees(run):
 
 
 def test_official_files_score_as_the_run_does(run):
-    task, splits, _ = tasks.load(Config.from_json(json.loads((run / "config.json").read_text())["settings"]))
+    task, splits, _ = tasks.load(small.settings_of(run))
     path = run / "predictions" / "ner.txt"
     assert [line.rpartition(" ")[0] for line in path.read_text().splitlines()] == (
         run.parent / "test.txt").read_text().splitlines()
@@ -457,14 +461,12 @@ def test_an_export_answers_as_the_run_here_and_in_pytorch(run, tmp_path):
     assert predict.predict(str(tmp_path / "foreign"), dev, str(tmp_path / "out.jsonl")) == 21
 
 
-def test_an_interrupted_run_goes_on_bitwise(tiny, tmp_path):
-    def config(name, **more):
-        return small.config(tiny, tmp_path / name, task="toy_token", packing=False, max_train_examples=48, **more)
-    train.finetune(config("whole"))
-    small.stop_after(4, config("parts"))
-    train.finetune(config("parts", resume=True))
-    assert small.losses_of(tmp_path / "parts") == small.losses_of(tmp_path / "whole")
-    assert small.result_of(tmp_path / "parts")["best"] == small.result_of(tmp_path / "whole")["best"]
+def test_an_interrupted_run_goes_on_bitwise(run, tmp_path):
+    again = replace(small.settings_of(run), output_dir=str(tmp_path / "parts"))
+    small.stop_after(4, again)
+    train.finetune(replace(again, resume=True))
+    assert small.losses_of(tmp_path / "parts") == small.losses_of(run)
+    assert small.result_of(tmp_path / "parts")["best"] == small.result_of(run)["best"]
 
 
 def test_parts_of_speech_are_judged_by_accuracy(tiny, tmp_path):

@@ -118,6 +118,7 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
             disable_tqdm=True))
     trainer.train()
     rates = timing(clock.ends, collator.seen, args.skip_steps)
+    trainer.args.train_sampling_strategy = "random"  # else predictions come in an order by length
     begun = time.perf_counter()
     found = trainer.predict(sets["dev"]).predictions
     seconds = time.perf_counter() - begun

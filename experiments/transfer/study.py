@@ -17,7 +17,7 @@ QUESTION = "What does pre-training buy: the bundled model against the same netwo
 
 FLAGS = {"model": "The pre-trained model.", "tasks": "Only these tasks.",
          "seeds": "Runs of each kind, seeds 0, 1, ...", "epochs": "Epochs of every run.",
-         "learning_rate": "Peak learning rate of every run."}
+         "toy_rate": "Peak learning rate on the toy tasks.", "real_rate": "Peak learning rate on real tasks."}
 
 READMES = (BUNDLED / "README.md",)
 STARTS = ("pre-trained", "random")
@@ -26,13 +26,17 @@ REAL: dict[str, tuple[str, int]] = {"mrpc": ("data/glue/MRPC", 0), "sst2": ("dat
                                     "conll2003": ("data/conll2003", 3000)}
 TOYS = tuple(task.name for task in tasks.TASKS.values() if task.generate)
 
+# Chosen on seed 0: a toy run has 190 steps, in which smaller rates move pre-trained weights too little (they are
+# four times the size of random ones); at 1e-3 neither start learns MRPC.
+_RATES = {"toy_rate": 1e-3, "real_rate": 3e-4}
+
 PRESETS: dict[str, dict[str, Any]] = {
     # Seconds: does everything work.
-    "tiny": {"model": "bundled", "tasks": ("toy_sentence",), "seeds": 1, "epochs": 0.2, "learning_rate": 3e-4},
+    "tiny": {"model": "bundled", "tasks": ("toy_sentence",), "seeds": 1, "epochs": 0.2, **_RATES},
     # About an hour on two CPU cores.
-    "small": {"model": "bundled", "tasks": (*TOYS, *REAL), "seeds": 5, "epochs": 3.0, "learning_rate": 3e-4},
+    "small": {"model": "bundled", "tasks": (*TOYS, *REAL), "seeds": 5, "epochs": 3.0, **_RATES},
     # An accelerator.
-    "paper": {"model": "bundled", "tasks": (*TOYS, *REAL), "seeds": 25, "epochs": 3.0, "learning_rate": 3e-4},
+    "paper": {"model": "bundled", "tasks": (*TOYS, *REAL), "seeds": 25, "epochs": 3.0, **_RATES},
 }
 
 
@@ -56,8 +60,8 @@ def measure_point(point: dict[str, Any], settings: dict[str, Any]) -> dict[str, 
         config = Config.make(
             task=point["task"], data_dir=str(outside(folder)) if folder else "", max_train_examples=limit,
             model=settings["model"], random_init=point["start"] == "random", seed=point["seed"],
-            epochs=settings["epochs"], learning_rate=settings["learning_rate"], evals_per_epoch=0,
-            tensorboard=False, output_dir=str(Path(scratch) / "run"))
+            epochs=settings["epochs"], learning_rate=settings["real_rate" if folder else "toy_rate"],
+            evals_per_epoch=0, tensorboard=False, output_dir=str(Path(scratch) / "run"))
         try:
             result = finetune(config)
         except RunFailed as error:

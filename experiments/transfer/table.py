@@ -41,8 +41,9 @@ def markdown(about: dict[str, Any], rows: list[dict[str, Any]]) -> str:
     settings = about["settings"]
     lines = [f"Measured {about['date']} on {about['devices']} x {about['device']}, commit "
              f"`{(about['commit'] or 'unknown')[:10]}`: {settings['epochs']:g} epochs, learning rate "
-             f"{settings['learning_rate']:g}, batch 32; dev after the last step, mean ± sample standard deviation "
-             "(number of seeds). Spread: the larger range (highest - lowest seed) of the two.", "",
+             f"{settings['toy_rate']:g} on the toy tasks and {settings['real_rate']:g} on the others, batch 32; "
+             "dev after the last step, mean ± sample standard deviation (number of seeds). Spread: the larger "
+             "range (highest - lowest seed) of the two.", "",
              f"| {' | '.join(COLUMNS)} |", f"|{' --- |' * len(COLUMNS)}"]
     for row in rows:
         won = "yes" if row["ahead"] > row["spread"] else "no"

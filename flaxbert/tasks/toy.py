@@ -51,30 +51,28 @@ class Writer:
         return text[0].upper() + text[1:] + "."
 
 
-# --- toy_sentence. {nice} {liked} {happy} go with the label, {nasty} {loathed} against it.
-OPINIONS = (
-    "the {thing} {place} was {degree} {nice}",
-    "{time} {who} {liked} the {thing} {place}",
-    "{who} {liked} the {nice} {thing} {time}",
-    "it was a {nice} {thing}, {happy}",
-    "we went to a {thing} {place} {time}, {happy}",
-    "the {thing} was not {nasty} at all",
-    "nobody {loathed} the {thing} {place}",
-    "although the {thing} was {nasty}, {who} {liked} the {thing2}",
-    "{who} {liked} the {thing}, even though the {thing2} was {nasty}",
-    "I have never seen such a {nice} {thing} {place}",
-    "the {thing} {place} was {degree} {nice}, {happy}",
+# --- toy_sentence. {this} is of the label's field, {that} of the other one, which the sentence rules out.
+TALK = (
+    "{time} {who} talked about the {this}",
+    "{who} talked about the {this} and the {this2} {time}",
+    "the {thing} {place} was about the {this}",
+    "{who} saw a {thing} about the {this} and the {this2}",
+    "{time} {who} did not talk about the {that}, only about the {this}",
+    "the {thing} was about the {this} and not about the {that}",
+    "not the {that} but the {this} was what {who} talked about {time}",
+    "although {who} had asked about the {that}, the {thing} was about the {this}",
+    "{who} liked what was said about the {this}, even though the {thing} should have been about the {that}",
+    "nobody talked about the {that} {place}, everybody talked about the {this}",
 )
-_SIDES = (dict(nice=w.NASTY, nasty=w.NICE, liked=w.LOATHED, loathed=w.LIKED, happy=w.SAD_END),
-          dict(nice=w.NICE, nasty=w.NASTY, liked=w.LIKED, loathed=w.LOATHED, happy=w.HAPPY_END))
-_SCENE = dict(thing=w.THINGS, who=w.PEOPLE, time=w.TIMES, place=w.PLACES, degree=w.DEGREES)
+_SIDES = (dict(this=w.SOCIETY, that=w.NATURE), dict(this=w.NATURE, that=w.SOCIETY))
+_SCENE = dict(thing=w.SHOWN, who=w.PEOPLE, time=w.TIMES, place=w.PLACES)
 
 
-def opinions(writer: Writer) -> Iterator[tuple[str, None, int]]:
-    """Sentences whose main clause tells of something unpleasant (0) or pleasant (1)."""
+def topics(writer: Writer) -> Iterator[tuple[str, None, int]]:
+    """Sentences in which people talk about the state and its powers (0) or about nature (1)."""
     while True:
         for label in (0, 1):
-            yield writer.sentence(writer.pick(OPINIONS), {**_SCENE, **_SIDES[label]}), None, label
+            yield writer.sentence(writer.pick(TALK), {**_SCENE, **_SIDES[label]}), None, label
 
 
 # --- toy_pair. {did} {done} {base} is the premise's verb, {same} says the same, {against}... rules it out.
@@ -194,9 +192,9 @@ def generate(write: Callable, dtype: type, split: str) -> Examples:
 
 
 TASKS = (
-    Task("toy_sentence", "classification", "does a sentence tell of something pleasant", ("accuracy", "f1"),
-         ("unpleasant", "pleasant"), layouts=(Layout(("sentence",), "label", "index"),),
-         generate=partial(generate, opinions, np.int32)),
+    Task("toy_sentence", "classification", "do people talk about nature, or about society", ("accuracy", "f1"),
+         ("society", "nature"), layouts=(Layout(("sentence",), "label", "index"),),
+         generate=partial(generate, topics, np.int32)),
     Task("toy_pair", "classification", "does the first sentence entail the second", ("accuracy",),
          ("entailment", "neutral", "contradiction"), pair=True,
          layouts=(Layout(("sentence1", "sentence2"), "label", "index"),),

@@ -35,23 +35,14 @@ PLACES = words("in the old town, near the station, by the lake, in the next vill
                "across the river, at the harbour, in the city centre, near the school, on the hill",
                "in the valley, at the seaside, outside the castle")
 
-# --- toy_sentence: what people thought of something
-THINGS = words("hotel, concert, film, garden, party, market, museum, lesson, bakery, beach, picnic, match, "
-               "show, restaurant, play, zoo, fair, pool, park, dinner, wedding, circus, school, shop",
-               "cottage, festival, lecture, library, cinema, exhibition")
-NICE = words("lovely, wonderful, pleasant, delightful, great, charming, cheerful, brilliant, beautiful, fine",
-             "superb, splendid, fantastic")
-NASTY = words("awful, terrible, dull, horrible, boring, poor, dirty, noisy, bad, dreadful",
-              "dismal, miserable, disgusting")
-LIKED = words("enjoyed, loved, liked, praised, admired, recommended", "adored, treasured")
-LOATHED = words("hated, disliked, regretted, criticised, cursed, complained about", "detested, loathed")
-HAPPY_END = words("and everyone left smiling, and nobody wanted to go home, and we came home happy, "
-                  "and we laughed a lot, and we hope to come back soon, and time flew by",
-                  "and we would gladly do it again, and spirits were high")
-SAD_END = words("and everyone left early, and we went home tired and cross, and nobody laughed, "
-                "and we wanted our money back, and we will never come back, and time dragged on",
-                "and tempers were short, and we felt cheated")
-DEGREES = words("really, quite, truly, simply, just, rather", "positively, downright")
+# --- toy_sentence: what people talked about
+SOCIETY = words("army, king, court, government, police, election, law, prison, parliament, war, tax, "
+                "president, judge, treaty",
+                "military, queen, minister, battle, trial, jury, emperor, campaign, soldiers, vote")
+NATURE = words("river, sea, mountain, forest, storm, lake, birds, rain, island, desert, snow, plants, "
+               "animals, sky",
+               "ocean, valley, insects, trees, wind, coast, flood, leaves, fish, bacteria")
+SHOWN = words("film, book, lesson, play, song, letter, picture, story, poem, report", "lecture, novel, article")
 
 # --- toy_pair: who did what with what
 PERSONS = words("farmer, teacher, baker, doctor, sailor, nurse, driver, painter, student, neighbour, cook, "
