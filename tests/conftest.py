@@ -1,5 +1,6 @@
 """What several test files share. Everything runs on the CPU, on up to four simulated devices."""
 
+import dataclasses
 import os
 import tempfile
 from pathlib import Path
@@ -53,6 +54,13 @@ def tiny(tmp_path_factory) -> str:
     """A Hugging Face folder: one layer of width 16 with random weights, and the tokenizer of `small.py`."""
     from small import write_model
     return write_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def deep(tmp_path_factory) -> str:
+    """The same with two layers, for what tells one layer from another."""
+    from small import TINY, write_model
+    return write_model(tmp_path_factory.mktemp("models") / "deep", dataclasses.replace(TINY, num_hidden_layers=2))
 
 
 @pytest.fixture(scope="session")

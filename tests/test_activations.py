@@ -278,10 +278,10 @@ def finetune(model, run, **given):
     (dict(strategy="features", task="toy_choice", layers="0,1", max_length=64), [0, 1]),
     (dict(frozen_layers=1, task="toy_span", layers="scalar_mix", max_train_examples=10, devices=4), [0, 1])],
     ids=["freeze", "head", "features", "four devices"])
-def test_cached_equals_uncached(tiny, tmp_path, given, layers, capsys):
-    without, result, none = finetune(tiny, tmp_path / "without", cache_frozen="false", **given)
+def test_cached_equals_uncached(deep, tmp_path, given, layers, capsys):
+    without, result, none = finetune(deep, tmp_path / "without", cache_frozen="false", **given)
     assert "computed once" not in capsys.readouterr().err
-    with_it, same, kept = finetune(tiny, tmp_path / "with", **given)
+    with_it, same, kept = finetune(deep, tmp_path / "with", **given)
     assert "computed once" in capsys.readouterr().err
     assert (none, kept) == ([], layers)
     assert max(without.values()) - min(without.values()) > 0.01
@@ -291,20 +291,20 @@ def test_cached_equals_uncached(tiny, tmp_path, given, layers, capsys):
     assert same["parameters_trained"] == result["parameters_trained"]
 
 
-def test_a_resumed_run_makes_the_cache_anew(tiny, tmp_path, capsys):
+def test_a_resumed_run_makes_the_cache_anew(deep, tmp_path, capsys):
     given = dict(frozen_layers=1, max_steps=STEPS, evals_per_epoch=0, max_train_examples=40, save_every=5)
-    stop_after(5, run_config(tiny, tmp_path / "run", **given))
+    stop_after(5, run_config(deep, tmp_path / "run", **given))
     shutil.rmtree(tmp_path / "run.activations")
     capsys.readouterr()
-    train.finetune(run_config(tiny, tmp_path / "run", **given, resume=True))
+    train.finetune(run_config(deep, tmp_path / "run", **given, resume=True))
     assert "computed once" in capsys.readouterr().err
-    train.finetune(run_config(tiny, tmp_path / "whole", **given))
+    train.finetune(run_config(deep, tmp_path / "whole", **given))
     assert losses_of(tmp_path / "run") == losses_of(tmp_path / "whole")
 
 
-def test_a_model_that_was_changed_meanwhile_is_refused(tiny, tmp_path):
+def test_a_model_that_was_changed_meanwhile_is_refused(deep, tmp_path):
     model = tmp_path / "model"
-    shutil.copytree(tiny, model)
+    shutil.copytree(deep, model)
     given = dict(frozen_layers=1, max_steps=4, max_train_examples=16, evals_per_epoch=0)
     stop_after(2, run_config(str(model), tmp_path / "run", **given))
     from safetensors.numpy import load_file, save_file

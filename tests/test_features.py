@@ -24,39 +24,40 @@ def states(model, ids, second):
     batch = {"tokens": ids, "types": np.arange(len(ids)) >= second, "positions": np.arange(len(ids)),
              "sequence": np.ones(len(ids))}
     batch = {name: np.asarray(x, np.int32)[None] for name, x in batch.items()}
-    return np.concatenate(Bert(TINY).apply({"params": pretrained.load(model).params["bert"]}, batch))
+    source = pretrained.load(model)
+    return np.concatenate(Bert(source.config).apply({"params": source.params["bert"]}, batch))
 
 
 @pytest.fixture(scope="module")
-def of_texts(tiny):
-    return flaxbert.features(TEXTS, model=tiny, layers="embeddings,2,1")
+def of_texts(deep):
+    return flaxbert.features(TEXTS, model=deep, layers="embeddings,2,1")
 
 
-def test_features_are_the_states_of_the_layers_in_the_order_asked_for(tiny, of_texts):
+def test_features_are_the_states_of_the_layers_in_the_order_asked_for(deep, of_texts):
     found = of_texts
     assert found.layers == (0, 2, 1)
     assert found.features.shape == (found.offsets[-1], 3, TINY.hidden_size)
     assert [text[0] + text[-1] for text in found.tokens] == ["[CLS][SEP]"] * 3
     assert [len(text) for text in found.tokens] == np.diff(found.offsets).tolist()
     for begin, end in zip(found.offsets[:-1], found.offsets[1:], strict=True):
-        want = states(tiny, found.token_ids[begin:end], second=99)
+        want = states(deep, found.token_ids[begin:end], second=99)
         np.testing.assert_allclose(found.features[begin:end], want[[0, 2, 1]].swapaxes(0, 1), atol=1e-5)
 
 
-def test_pairs_have_two_parts(tiny):
-    found = flaxbert.features(PAIRS, model=tiny)
+def test_pairs_have_two_parts(deep):
+    found = flaxbert.features(PAIRS, model=deep)
     assert found.layers == (2,)
     assert [text.count("[SEP]") for text in found.tokens] == [2, 2]
     first = found.tokens[0].index("[SEP]") + 1
     end = found.offsets[1]
-    want = states(tiny, found.token_ids[:end], first)[2]
+    want = states(deep, found.token_ids[:end], first)[2]
     np.testing.assert_allclose(found.features[:end, 0], want, atol=1e-5)
 
 
 @pytest.mark.parametrize(("pooling", "pool"), [("cls", lambda x: x[0]), ("mean", lambda x: x.mean(0)),
                                                ("max", lambda x: x.max(0))])
-def test_pooling_makes_one_vector_of_a_text(tiny, of_texts, pooling, pool):
-    found = flaxbert.features(TEXTS, model=tiny, layers=[0, 2, 1], pooling=pooling)
+def test_pooling_makes_one_vector_of_a_text(deep, of_texts, pooling, pool):
+    found = flaxbert.features(TEXTS, model=deep, layers=[0, 2, 1], pooling=pooling)
     each = np.split(of_texts.features, of_texts.offsets[1:-1])
     np.testing.assert_allclose(found.features, [pool(x) for x in each], atol=1e-5)
     assert found.tokens == of_texts.tokens
@@ -77,8 +78,8 @@ def test_other_layers_are_refused(layers, words):
     assert words in refused(numbers, layers, 12)
 
 
-def test_long_texts_are_cut_and_it_is_said(tiny, capsys):
-    found = flaxbert.features(["the " * 50, "yes"], model=tiny, max_length=8)
+def test_long_texts_are_cut_and_it_is_said(deep, capsys):
+    found = flaxbert.features(["the " * 50, "yes"], model=deep, max_length=8)
     assert np.diff(found.offsets).tolist() == [8, 3]
     assert capsys.readouterr().err == "flaxbert: inputs: 1 of 2 fill --max_length=8; what is longer is cut\n"
 
@@ -116,24 +117,24 @@ def texts(tmp_path):
 
 
 @pytest.mark.parametrize("ending", [".safetensors", ".npz"])
-def test_files_hold_what_python_gets(tiny, tmp_path, texts, of_texts, ending, capsys):
+def test_files_hold_what_python_gets(deep, tmp_path, texts, of_texts, ending, capsys):
     output = tmp_path / "new" / f"found{ending}"
-    assert extract(str(output), texts, model=tiny, layers="embeddings,2,1") == output
+    assert extract(str(output), texts, model=deep, layers="embeddings,2,1") == output
     arrays = load_file(output) if ending == ".safetensors" else np.load(output)
     for name in ("features", "offsets", "token_ids"):
         want = getattr(of_texts, name)
         assert arrays[name].dtype == want.dtype
         np.testing.assert_allclose(arrays[name], want, atol=1e-6)
     about = json.loads(output.with_suffix(".tokens.json").read_text())
-    assert about == {"model": tiny, "layers": [0, 2, 1], "pooling": "none", "dtype": "float32", "max_length": 64,
+    assert about == {"model": deep, "layers": [0, 2, 1], "pooling": "none", "dtype": "float32", "max_length": 64,
                      "tokens": of_texts.tokens}
     assert sorted(path.name for path in output.parent.iterdir()) == sorted([f"found{ending}", "found.tokens.json"])
     assert capsys.readouterr().err.count(" are free\n") == 1
 
 
 @pytest.mark.parametrize(("dtype", "given"), [("float16", {}), ("bfloat16", dict(pooling="mean"))])
-def test_a_folder_of_fewer_bits(tiny, tmp_path, texts, of_texts, dtype, given):
-    file = extract(str(tmp_path / "folder"), texts, model=tiny, layers=(2,), dtype=dtype, **given)
+def test_a_folder_of_fewer_bits(deep, tmp_path, texts, of_texts, dtype, given):
+    file = extract(str(tmp_path / "folder"), texts, model=deep, layers=(2,), dtype=dtype, **given)
     assert file == tmp_path / "folder" / "features.safetensors"
     with safe_open(file, "numpy") as content:
         found = content.get_tensor("features")
@@ -150,8 +151,8 @@ def test_a_folder_of_fewer_bits(tiny, tmp_path, texts, of_texts, dtype, given):
     ("x.npz", dict(dtype="float64"), "--dtype=float64: unknown"), ("x.npz", dict(pooling="sum"), "--pooling=sum"),
     ("x.npz", dict(layers="3"), "no layer 3"), ("x.npz", dict(max_length=65), "positions for 64 tokens"),
     ("texts.txt/x.npz", {}, "cannot be written"), ("x.npz", dict(input="no.txt"), "no.txt: cannot be read")])
-def test_bad_input_is_one_line(tiny, tmp_path, texts, output, given, words):
-    assert words in refused(extract, str(tmp_path / output), **{"input": texts, "model": tiny, **given})
+def test_bad_input_is_one_line(deep, tmp_path, texts, output, given, words):
+    assert words in refused(extract, str(tmp_path / output), **{"input": texts, "model": deep, **given})
     assert not (tmp_path / "x.npz").exists()
 
 
@@ -162,18 +163,18 @@ def full_disk(*_):
 @pytest.mark.parametrize(("place", "what", "words"), [
     (disk_cache.ArrayFile, "__setitem__", "No space left on device"), (disk_cache, "free", "0 B are free")])
 @pytest.mark.parametrize("ending", [".safetensors", ".npz"])
-def test_a_full_disk_leaves_what_was_there(tiny, tmp_path, texts, monkeypatch, ending, place, what, words):
+def test_a_full_disk_leaves_what_was_there(deep, tmp_path, texts, monkeypatch, ending, place, what, words):
     output = write(tmp_path / "out" / f"x{ending}", "of yesterday")
     monkeypatch.setattr(place, what, full_disk if what != "free" else lambda folder: 0)
-    assert words in refused(extract, str(output), texts, model=tiny)
+    assert words in refused(extract, str(output), texts, model=deep)
     assert output.read_text() == "of yesterday\n"
     assert [path.name for path in output.parent.iterdir()] == [output.name]
 
 
-def test_a_lone_text_is_a_list_of_one_and_no_text_is_refused(tiny):
-    assert len(flaxbert.features("yes", model=tiny).tokens) == 1
-    assert "inputs: none" in refused(flaxbert.features, [], model=tiny)
-    assert "neither a text nor a pair" in refused(flaxbert.features, [("a", "b", "c")], model=tiny)
+def test_a_lone_text_is_a_list_of_one_and_no_text_is_refused(deep):
+    assert len(flaxbert.features("yes", model=deep).tokens) == 1
+    assert "inputs: none" in refused(flaxbert.features, [], model=deep)
+    assert "neither a text nor a pair" in refused(flaxbert.features, [("a", "b", "c")], model=deep)
 
 
 # --- commands
@@ -187,8 +188,8 @@ def call(capsys, *arguments):
     return code, *capsys.readouterr()
 
 
-def test_the_features_command(capsys, tiny, tmp_path, texts):
-    code, out, err = call(capsys, "features", f"--model={tiny}", f"--input={texts}", "--layers=0,last",
+def test_the_features_command(capsys, deep, tmp_path, texts):
+    code, out, err = call(capsys, "features", f"--model={deep}", f"--input={texts}", "--layers=0,last",
                           "--pooling=cls", f"--output={tmp_path}/x.npz")
     assert (code, out) == (0, f"{tmp_path}/x.npz: written\n"), err
     assert np.load(tmp_path / "x.npz")["features"].shape == (3, 2, TINY.hidden_size)
@@ -222,7 +223,7 @@ def test_help_of_the_cache_command_has_its_words(capsys):
     assert call(capsys, "cache", "--help")[1].startswith("flaxbert cache list|clear: ")
 
 
-def test_features_are_of_one_compiled_program_a_shape(tiny, monkeypatch):
+def test_features_are_of_one_compiled_program_a_shape(deep, monkeypatch):
     """The model is loaded and compiled once for all batches."""
     traced = []
     real = extraction.Bottom.states
@@ -232,5 +233,5 @@ def test_features_are_of_one_compiled_program_a_shape(tiny, monkeypatch):
         return real(self, *args)
     monkeypatch.setattr(extraction.Bottom, "states", spy)
     monkeypatch.setattr("flaxbert.inference.TOKENS_A_BATCH", 64)
-    flaxbert.features(TEXTS * 20, model=tiny)
+    flaxbert.features(TEXTS * 20, model=deep)
     assert len(traced) == 1

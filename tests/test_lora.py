@@ -148,14 +148,14 @@ LORA = dict(strategy="lora", lora_rank=4, lora_targets=("query", "value", "inter
 
 
 @pytest.fixture(scope="module")
-def run(tiny, tmp_path_factory):
+def run(deep, tmp_path_factory):
     folder = tmp_path_factory.mktemp("lora") / "run"
-    train.finetune(config(tiny, folder, epochs=2.0, save_every=5, **LORA))
+    train.finetune(config(deep, folder, epochs=2.0, save_every=5, **LORA))
     return folder
 
 
-def test_a_run_trains_the_updates_alone(run, tiny):
-    start, end = pretrained.load(tiny).params, trees.flatten(load_params(run, "last")[0])
+def test_a_run_trains_the_updates_alone(run, deep):
+    start, end = pretrained.load(deep).params, trees.flatten(load_params(run, "last")[0])
     for name, leaf in trees.flatten({"bert": start["bert"]}).items():
         np.testing.assert_array_equal(end[name], leaf)
     moved = [name for name in end if name.endswith("lora_b")]
@@ -166,8 +166,8 @@ def test_a_run_trains_the_updates_alone(run, tiny):
     assert result_of(run)["parameters_trained"] == trained
 
 
-def test_a_run_goes_on_bitwise(run, tiny, tmp_path):
-    given = partial(config, tiny, tmp_path / "parts", epochs=2.0, save_every=5, **LORA)
+def test_a_run_goes_on_bitwise(run, deep, tmp_path):
+    given = partial(config, deep, tmp_path / "parts", epochs=2.0, save_every=5, **LORA)
     stop_after(7, given())
     train.finetune(given(resume=True))
     assert losses_of(tmp_path / "parts") == losses_of(run)
@@ -192,8 +192,8 @@ def test_a_run_is_a_plain_model_to_everybody_else(run, tmp_path):
 
 
 @pytest.mark.parametrize("how", ["jit", "pmap"])
-def test_four_devices_equal_one(run, tiny, tmp_path, how):
-    train.finetune(config(tiny, tmp_path / "run", **{**LORA, "epochs": 2.0, "save_every": 5, "devices": 4,
+def test_four_devices_equal_one(run, deep, tmp_path, how):
+    train.finetune(config(deep, tmp_path / "run", **{**LORA, "epochs": 2.0, "save_every": 5, "devices": 4,
                                                      "parallel": how}))
     four, one = losses_of(tmp_path / "run"), losses_of(run)
     assert max(abs(four[step] - one[step]) for step in one) < 1e-5

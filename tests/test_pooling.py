@@ -135,10 +135,10 @@ def test_each_text_of_a_pair_is_cut_by_itself(tokenizer):
 
 
 @pytest.fixture(scope="module")
-def run(tiny, tmp_path_factory):
+def run(deep, tmp_path_factory):
     """A run on pairs as two sequences, with an MLP on frozen states."""
     folder = tmp_path_factory.mktemp("pairs") / "run"
-    train.finetune(small.config(tiny, folder, task="toy_pair", pair="separate", head="mlp", strategy="features",
+    train.finetune(small.config(deep, folder, task="toy_pair", pair="separate", head="mlp", strategy="features",
                                 layers="1,2", mix_layer_norm=True, pooling="attention", learning_rate=0.01))
     return folder
 
@@ -167,8 +167,8 @@ def test_its_export_is_refused_in_a_line_that_says_what_would_do(run, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_heads_are_refused_before_anything_is_computed(tiny, tmp_path):
+def test_heads_are_refused_before_anything_is_computed(deep, tmp_path):
     for given, said in ((dict(layers="3"), "--layers=3: the model has no layer 3; valid: 0 (the embeddings) to 2"),
                         (dict(crf=True), "--crf=true: only for tasks that label words; leave it out")):
-        assert refused(train.finetune, small.config(tiny, tmp_path / "run", **given)) == said
+        assert refused(train.finetune, small.config(deep, tmp_path / "run", **given)) == said
         assert not (tmp_path / "run").exists()

@@ -396,19 +396,19 @@ def test_values_that_cannot_be(given, said):
 
 # --- whole runs
 
-def test_a_run_with_all_of_them_goes_on_bitwise(tiny, tmp_path):
+def test_a_run_with_all_of_them_goes_on_bitwise(deep, tmp_path):
     """Stopped in its third epoch, after the top layer has begun, and resumed: nothing differs."""
     given = dict(epochs=4.0, unfreeze="gradual", layerwise_decay=0.9, pretrained_decay=0.1, mixout=0.3,
                  reinit_layers=1, reinit_pooler=True, evals_per_epoch=0, save_every=5, max_train_examples=24)
-    result = train.finetune(config(tiny, tmp_path / "whole", **given))
-    stop_after(7, config(tiny, tmp_path / "parts", **given))
-    train.finetune(config(tiny, tmp_path / "parts", resume=True, **given))
+    result = train.finetune(config(deep, tmp_path / "whole", **given))
+    stop_after(7, config(deep, tmp_path / "parts", **given))
+    train.finetune(config(deep, tmp_path / "parts", resume=True, **given))
     assert losses_of(tmp_path / "parts") == losses_of(tmp_path / "whole")
     assert equal(load_params(tmp_path / "parts", "last")[0], load_params(tmp_path / "whole", "last")[0])
     # 12 steps: epochs 0 to 3, of which the last is that of the embeddings.
     assert result["parameters_trained"] == result["parameters_total"]
 
-    made = prepare.prepare(config(tiny, tmp_path / "whole", **given), 1)
+    made = prepare.prepare(config(deep, tmp_path / "whole", **given), 1)
     state = made.start()
     assert set(trees.flatten(state.anchor)) == {
         name for name in trees.flatten(state.params) if name.startswith("bert/")
@@ -421,10 +421,10 @@ def test_a_run_with_all_of_them_goes_on_bitwise(tiny, tmp_path):
     assert all(not np.array_equal(moved[name], first) for name, first in trees.flatten(state.anchor).items())
 
 
-def test_a_run_that_ends_early_counts_what_it_trains(tiny, tmp_path, capsys):
+def test_a_run_that_ends_early_counts_what_it_trains(deep, tmp_path, capsys):
     given = dict(unfreeze="gradual", max_steps=10, max_train_examples=64, frozen_layers=1, evals_per_epoch=0)
-    train.finetune(config(tiny, tmp_path / "run", **given))
-    made = prepare.prepare(config(tiny, tmp_path / "run", **given), 1)
+    train.finetune(config(deep, tmp_path / "run", **given))
+    made = prepare.prepare(config(deep, tmp_path / "run", **given), 1)
     names = {name for name, yes in trees.flatten(made.trains).items() if yes}
     assert {rates.part(name) for name in names} == {"head", "layer_1"}
     assert result_of(tmp_path / "run")["parameters_trained"] == trees.count(made.params, made.trains)
