@@ -28,6 +28,9 @@ from flaxbert.errors import InputError, one_of
 from flaxbert.rates import Rate, part
 from flaxbert.remedies import ANCHORED
 
+# Leaves that are no matrices: biases, the shares and the scale of a mix of layers, a CRF's first and last labels.
+UNDECAYED = ("bias", "weights", "gamma", "start", "end")
+
 Mask = Any  # a tree of bools like the parameters, or a function from parameters to one
 
 
@@ -132,10 +135,10 @@ def decay_weights(weight_decay: float | jax.Array, learning_rate: optax.Schedule
 
 
 def decay_mask(params: Any) -> Any:
-    """Which leaves decay: all but biases and LayerNorm parameters, found by their names.
+    """Which leaves decay: all but those of LayerNorm and of `UNDECAYED`, found by their names.
 
     Args:
-      params: nested dict of parameters whose leaves are named kernel, bias, embedding or scale.
+      params: nested dict of parameters.
 
     Returns:
       A tree of bools like `params`.
@@ -144,7 +147,7 @@ def decay_mask(params: Any) -> Any:
     """
     def decays(name):
         parts = name.split("/")
-        return parts[-1] != "bias" and not any("layer_norm" in part for part in parts)
+        return parts[-1] not in UNDECAYED and not any("layer_norm" in part for part in parts)
 
     return jax.tree.map(decays, trees.named(params))
 

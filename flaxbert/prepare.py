@@ -157,7 +157,7 @@ def prepare(config: Config, shards: int) -> Ready:
         params = scratch.mimetic(params, source.config)
     if config.strategy == "lora":
         params = lora.extend(params, config)
-    trains = strategy.trains(params)
+    trains = strategies.reached(strategy.trains(params), model.reads[-1])
     remedies.check(config, trains)
     params = remedies.reinitialise(params, config, source.config, trains)
 

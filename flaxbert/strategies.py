@@ -13,6 +13,7 @@
 What stands on the encoder (pooler, head ...) always trains: a new model has it from nowhere else.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -40,6 +41,14 @@ class Strategy:
     def trains(self, params: Mapping) -> dict:
         """Tree of bool, True where a leaf trains. Raises as `trees.match`."""
         return trees.match(params, self.patterns)
+
+
+def reached(trains: Mapping, last: int) -> dict:
+    """`trains` without the layers above `last`, the last one that the head reads: no gradient comes to them."""
+    def read(name: str) -> bool:
+        layer = re.match(r"bert/layer_(\d+)/", name)
+        return layer is None or int(layer[1]) < last
+    return trees.map_named(lambda name, yes: yes and read(name), trains)
 
 
 def wrap(optimizer: optax.GradientTransformation, trains: Mapping) -> optax.GradientTransformation:
@@ -102,8 +111,8 @@ def make(config: Config, layers: int) -> Strategy:
     """The strategy that the settings name, for an encoder of so many layers.
 
     Raises:
-      InputError: unknown --strategy, a setting that belongs to another one, or a number of layers that does not
-        fit the encoder.
+      InputError: unknown --strategy, a setting that belongs to another one or to frozen layers where there are
+        none, or a number of layers that does not fit the encoder.
     """
     chosen = one_of(config.strategy, tuple(STRATEGIES), "--strategy")
     for strategy, row in STRATEGIES.items():
@@ -112,4 +121,8 @@ def make(config: Config, layers: int) -> Strategy:
             if value != Config.__dataclass_fields__[name].default:
                 shown = ",".join(value) if isinstance(value, tuple) else value
                 raise InputError(f"--{name}={shown}: needs --strategy={strategy}, not {chosen}")
-    return STRATEGIES[chosen].make(config, layers)
+    made = STRATEGIES[chosen].make(config, layers)
+    if config.frozen_dropout and made.frozen_layers < 0:
+        raise InputError(f"--frozen_dropout: nothing is frozen from the embeddings up with --strategy={chosen}; "
+                         "leave it out")
+    return made

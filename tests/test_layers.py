@@ -54,6 +54,7 @@ def head_of(kind="classification", **given):
 def test_defaults_are_berts_own_head():
     for kind in heads.MODELS:
         assert head_of(kind) == HeadConfig()
+    assert head_of(layers="4") == HeadConfig()  # of four layers the last
 
 
 @pytest.mark.parametrize(("given", "pooling"), [

@@ -306,6 +306,10 @@ def test_decay_mask():
     assert optimizers.decay_mask(draw(np.random.default_rng(0))) == DECAYS
     assert optimizers.decay_mask({"head": {"biases": {"kernel": 0}}, "layer_norm": {"kernel": 0}}) == {
         "head": {"biases": {"kernel": True}}, "layer_norm": {"kernel": False}}
+    # A mix of layers starts at equal shares and scale 1, a CRF at no preference: 0 is nothing to go back to.
+    assert optimizers.decay_mask({"mix": {"weights": 0, "gamma": 0},
+                                  "crf": {"start": 0, "end": 0, "transitions": 0}}) == {
+        "mix": {"weights": False, "gamma": False}, "crf": {"start": False, "end": False, "transitions": True}}
 
 
 def test_decay_needs_parameters():

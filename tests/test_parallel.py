@@ -62,7 +62,9 @@ def test_four_devices_equal_one(alone, tiny, tmp_path, how, record_property):
 
 
 @pytest.mark.parametrize(("given", "how"), [
-    (dict(task="toy_span", max_length=48, doc_stride=16), "jit"), (dict(task="toy_token"), "pmap")],
+    (dict(task="toy_span", max_length=48, doc_stride=16), "jit"),
+    (dict(task="toy_token", layers="scalar_mix", mix_layer_norm=True, head="bilstm", head_width=8, crf=True),
+     "pmap")],
     ids=["span", "token"])
 def test_four_devices_equal_one_of_spans_and_tokens(tiny, tmp_path, given, how):
     given |= dict(max_steps=4, evals_per_epoch=0, max_eval_examples=8, packing=False)  # one program

@@ -74,6 +74,14 @@ def test_the_prefix_that_never_changes(given, frozen):
     assert strategy_of(**given).frozen_layers == frozen
 
 
+def test_layers_above_the_last_one_read_do_not_train():
+    trains = strategies.reached(trees.map_named(lambda *_: True, jax.eval_shape(
+        lambda: heads.init(heads.SequenceModel(shape(12), 2), 0))), 2)
+    assert {name.split("/")[1] for name, yes in trees.flatten(trains).items() if yes and name.startswith("bert/")
+            } == {"embeddings", "layer_0", "layer_1"}
+    assert trains["head"]["kernel"]
+
+
 def test_layer_1_is_not_layer_10():
     assert trained_parts(12, frozen_layers=2) == {f"layer_{i}" for i in range(2, 12)} | {"pooler", "head"}
     assert trained_parts(12, frozen_layers=11) == {"layer_11", "pooler", "head"}
@@ -88,6 +96,8 @@ def test_layer_1_is_not_layer_10():
     (dict(trained_layers=4), "--trained_layers=4: --strategy=last_n trains 1 to 3 layers of this model"),
     (dict(frozen_layers=1, trained_layers=1), "--trained_layers=1: needs --strategy=last_n, not freeze"),
     (dict(lora_rank=4), "--lora_rank=4: needs --strategy=lora, not full"),
+    (dict(frozen_dropout=True), "--frozen_dropout: nothing is frozen from the embeddings up with --strategy=full; "
+     "leave it out"),
     (dict(strategy="bitfit", lora_alpha=1.0), "--lora_alpha=1.0: needs --strategy=lora, not bitfit"),
     (dict(lora_targets=("key", "output")), "--lora_targets=key,output: needs --strategy=lora, not full")])
 def test_bad_strategies_are_refused_in_one_line(given, line):

@@ -46,6 +46,8 @@ class HeadConfig:
                 raise InputError(f"{flag}: pre-training has heads of its own; leave it out")
             return cls()
         mixing, recurrent = parse(config.layers, layers), config.head == "bilstm"
+        if mixing == parse("last", layers):  # also where given by its number
+            given["layers"] = "last"
         side_by_side = mixing.how == "concat" and len(mixing.layers) > 1
         for name, refused, why in (
                 ("crf", kind != "token", "only for tasks that label words; leave it out"),
@@ -59,7 +61,7 @@ class HeadConfig:
             if refused and name in changed:
                 raise InputError(f"{changed[name]}: {why}")
         if config.pooling == "auto":
-            usual = (config.layers, config.pair) == ("last", "joint") and not recurrent
+            usual = (given["layers"], config.pair) == ("last", "joint") and not recurrent
             other = kind in WHOLE and (config.strategy == "features" or not usual)
             given["pooling"] = "mean" if other else "pooler"
         return cls(**given)
