@@ -37,6 +37,22 @@ def rows(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.parametrize(("random", "won", "apart"), [
+    ((0.70, 0.72, 0.74), "yes (0.020)", "yes"), ((0.55, 0.80, 0.81), "no (0.147)", "no"),
+    ((0.77, 0.78, 0.801), "yes (0.016)", "no")])
+def test_a_transfer_task_is_won_by_more_than_the_spread(random, won, apart):
+    table = importlib.import_module("experiments.transfer.table")
+    rows = table.compare([{"point": {"task": "mrpc", "start": start, "seed": seed}, "metric": "f1",
+                           "scores": {"f1": score, "loss": 0.0}}
+                          for start, scores in (("pre-trained", (0.80, 0.80, 0.81)), ("random", random))
+                          for seed, score in enumerate(scores)])
+    about = {"date": "2026-11-21", "devices": 1, "device": "cpu", "commit": None,
+             "settings": {"epochs": 3.0, "toy_rate": 1e-3, "real_rate": 3e-4}}
+    cells = table.markdown(about, rows).splitlines()[-1].split(" | ")
+    assert cells[:3] == ["| mrpc", "f1", "0.803 ± 0.006 (3)"]
+    assert cells[5:] == [won, f"{apart} |"]
+
+
 def test_throughput_writes_a_record_and_a_second_run_repeats_nothing(told, tmp_path, monkeypatch):
     monkeypatch.setitem(importlib.import_module("experiments.throughput.measure").MATMUL, "cpu", (256, 1))
     folder = tmp_path / "record"

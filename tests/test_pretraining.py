@@ -128,17 +128,19 @@ def test_a_run_has_the_scores_and_the_lowest_perplexity_is_the_best(finished, fi
 
 
 def test_the_scores_are_those_of_the_definition(finished, tiny, text):
-    """One sequence a row, the loss of each masked word by hand."""
+    """One sequence a batch, the loss of each masked word by hand."""
     ready = prepare(pretrain_config(tiny, finished, text, resume=True), 1)
     encoded, params = ready.encoded["dev"], load_params(finished, "last")[0]
-    entropies, right = [], []
+    entropies, right, apply = [], [], jax.jit(ready.model.apply)
+    column = np.arange(32)[None]
     for begin, end in zip(encoded.offsets[:-1], encoded.offsets[1:], strict=True):
-        tokens = encoded.tokens[None, begin:end]
-        columns = np.flatnonzero(encoded.weights[begin:end])[None]
-        batch = {"tokens": tokens, "types": 0 * tokens, "positions": np.arange(end - begin)[None],
-                 "sequence": 0 * tokens + 1, "first": np.zeros((1, 1), int), "masked": columns}
-        logits = np.asarray(ready.model.apply({"params": params}, batch)["mlm"][0], np.float64)
-        labels = encoded.labels[begin:end][columns[0]]
+        real = column < end - begin
+        tokens = np.where(real, np.resize(encoded.tokens[begin:end], 32), 0)
+        masked = np.flatnonzero(encoded.weights[begin:end])
+        batch = {"tokens": tokens, "types": 0 * tokens, "positions": column * real, "sequence": real.astype(int),
+                 "first": np.zeros((1, 1), int), "masked": np.resize(masked, (1, 8))}
+        logits = np.asarray(apply({"params": params}, batch)["mlm"][0, :len(masked)], np.float64)
+        labels = encoded.labels[begin:end][masked]
         entropies += (np.log(np.exp(logits).sum(1)) - logits[np.arange(len(labels)), labels]).tolist()
         right += (logits.argmax(1) == labels).tolist()
     seen = ready.encoded["train"]

@@ -3,13 +3,13 @@
 import statistics
 from typing import Any
 
-COLUMNS = ("task", "metric", "pre-trained", "random", "ahead by", "more than the spread")
+COLUMNS = ("task", "metric", "pre-trained", "random", "ahead by", "more than the spread", "lowest above highest")
 
 
 def compare(measured: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A row a task: scores of both starts by seed, their difference, and whether that exceeds the spread.
+    """A row a task: scores of both starts by seed, the difference of their means, and the spread.
 
-    The spread is the larger one of the two ranges (highest - lowest over the seeds).
+    The spread is the larger one of the two sample standard deviations over the seeds; of one seed None.
     """
     rows = []
     for task in dict.fromkeys(row["point"]["task"] for row in measured):
@@ -20,9 +20,14 @@ def compare(measured: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if not all(scores.values()):
             continue
         ahead = statistics.fmean(scores["pre-trained"]) - statistics.fmean(scores["random"])
-        spread = max(max(values) - min(values) for values in scores.values())
+        several = all(len(values) > 1 for values in scores.values())
+        spread = max(map(statistics.stdev, scores.values())) if several else None
         rows.append({"task": task, "metric": metric, "scores": scores, "ahead": ahead, "spread": spread})
     return rows
+
+
+def _yes(holds: bool) -> str:
+    return "yes" if holds else "no"
 
 
 def _mean(values: list[float]) -> str:
@@ -42,12 +47,14 @@ def markdown(about: dict[str, Any], rows: list[dict[str, Any]]) -> str:
     lines = [f"Measured {about['date']} on {about['devices']} x {about['device']}, commit "
              f"`{(about['commit'] or 'unknown')[:10]}`: {settings['epochs']:g} epochs, learning rate "
              f"{settings['toy_rate']:g} on the toy tasks and {settings['real_rate']:g} on the others, batch 32; "
-             "dev after the last step, mean ± sample standard deviation (number of seeds). Spread: the larger "
-             "range (highest - lowest seed) of the two.", "",
+             "dev after the last step, mean ± sample standard deviation (number of seeds). Spread: the larger one "
+             "of the two deviations.", "",
              f"| {' | '.join(COLUMNS)} |", f"|{' --- |' * len(COLUMNS)}"]
     for row in rows:
-        won = "yes" if row["ahead"] > row["spread"] else "no"
-        cells = (row["task"], row["metric"], _mean(row["scores"]["pre-trained"]), _mean(row["scores"]["random"]),
-                 f"{row['ahead']:+.3f}", f"{won} ({row['spread']:.3f})")
+        pretrained, random = row["scores"]["pre-trained"], row["scores"]["random"]
+        ahead, spread = row["ahead"], row["spread"]
+        cells = (row["task"], row["metric"], _mean(pretrained), _mean(random), f"{ahead:+.3f}",
+                 "one seed" if spread is None else f"{_yes(ahead > spread)} ({spread:.3f})",
+                 _yes(min(pretrained) > max(random)))
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
