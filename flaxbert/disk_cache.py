@@ -1,7 +1,8 @@
 """Large arrays on disk by key: whole or not there, checked when they are read, made by one process at a time.
 
 FOLDER/KEY/array.bin holds the numbers, FOLDER/KEY/meta.json what they are and a checksum of each CHUNK bytes.
-KEY.part is one in the making. KEY.lock is held by who makes it; the system lets go of it when a process dies.
+KEY.HOST-PROCESS.part is one in the making. KEY.lock is held by who makes it; the system lets go of it when a
+process dies. Where machines share a disk but not its locks two may make one array, each in a part of its own.
 """
 
 import json
@@ -9,6 +10,7 @@ import math
 import os
 import re
 import shutil
+import socket
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -24,11 +26,17 @@ from flaxbert.progress import bar
 
 CHUNK = 1 << 26
 SHOWN = ("dtype", "layers", "task", "split", "model")  # of meta.json, by `flaxbert cache list`
-_NAME = re.compile(r"([0-9a-f]{32})(\.part|\.lock|)")  # nothing else in a folder is ours
+FORGOTTEN = 86400.0  # seconds after which a part of another machine, untouched, is that of a dead process
+_NAME = re.compile(r"([0-9a-f]{32})(\.[\w-]+\.part|\.lock|)")  # nothing else in a folder is ours
+_HOST = re.sub(r"[^\w-]", "-", socket.gethostname())
 
 
 class Damaged(Exception):
     """What is there is not what was written; the text says how it shows."""
+
+
+class NotFinite(Exception):
+    """What was to be kept holds an infinity or something that is no number."""
 
 
 class ArrayFile:
@@ -47,7 +55,13 @@ class ArrayFile:
         self._stride = size_of((1, *shape[1:]), dtype)
 
     def __setitem__(self, where: slice | np.ndarray, values: np.ndarray) -> None:
-        """Writes the entries of a slice without a step, or those that an array of numbers names."""
+        """Writes the entries of a slice without a step, or those that an array of numbers names.
+
+        Raises:
+          NotFinite: a value is none that is worth keeping.
+        """
+        if not np.isfinite(values).all():
+            raise NotFinite
         pieces = [(where.start, values)] if isinstance(where, slice) else zip(where.tolist(), values, strict=True)
         for first, piece in pieces:
             self._file.seek(self._begin + first * self._stride)
@@ -94,7 +108,8 @@ def fetch(folder: Path, key: str, shape: tuple[int, ...], dtype: str, about: Map
       fill: writes the whole of it.
 
     Raises:
-      OSError: the folder cannot be written, or the disk is full; nothing is left behind.
+      OSError: the folder cannot be read or written, or the disk is full; nothing is left behind.
+      NotFinite: `fill` gave a value that is none; likewise.
     """
     with suppress(FileNotFoundError, Damaged):  # without the lock: readers need not wait for each other
         return _read(folder, key, shape, dtype)
@@ -107,21 +122,31 @@ def fetch(folder: Path, key: str, shape: tuple[int, ...], dtype: str, about: Map
         except Damaged as problem:
             note(f"{folder / key}: {problem}; computing it anew")
             shutil.rmtree(folder / key)
-        part = folder / f"{key}.part"
+        _make(folder, key, shape, dtype, about, fill)
+        return _map(folder, key, shape, dtype)
+
+
+def _make(folder: Path, key: str, shape: tuple[int, ...], dtype: str, about: Mapping[str, Any],
+          fill: Callable[[ArrayFile], None]) -> None:
+    """Writes FOLDER/KEY, by one renaming; of two machines that do the first one's stays."""
+    part = folder / f"{key}.{_HOST}-{os.getpid()}.part"
+    try:
+        _bury(folder, key)
+        part.mkdir()
+        with (part / "array.bin").open("wb") as file:
+            fill(ArrayFile(file, shape, dtype))
+            file.flush()
+            os.fsync(file.fileno())  # a network's disk says only now that it is full
+        meta = {**about, "key": key, "shape": shape, "dtype": dtype, "bytes": size_of(shape, dtype),
+                "checksums": _checksums(part / "array.bin"), "made": time.strftime("%Y-%m-%d %H:%M:%S")}
+        (part / "meta.json").write_text(json.dumps(meta) + "\n", "utf-8")
         try:
-            shutil.rmtree(part, ignore_errors=True)
-            part.mkdir()
-            with (part / "array.bin").open("wb") as file:
-                fill(ArrayFile(file, shape, dtype))
-                file.flush()
-                os.fsync(file.fileno())  # a network's disk says only now that it is full
-            meta = {**about, "key": key, "shape": shape, "dtype": dtype, "bytes": size_of(shape, dtype),
-                    "checksums": _checksums(part / "array.bin"), "made": time.strftime("%Y-%m-%d %H:%M:%S")}
-            (part / "meta.json").write_text(json.dumps(meta) + "\n", "utf-8")
             part.rename(folder / key)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
-    return _map(folder, key, shape, dtype)
+        except OSError:
+            if not (folder / key / "meta.json").exists():
+                raise
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def _map(folder: Path, key: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
@@ -145,7 +170,7 @@ def _read(folder: Path, key: str, shape: tuple[int, ...], dtype: str) -> np.ndar
         about = _about(place)
         found = about["key"], tuple(about["shape"]), about["dtype"]
         size, sums = (place / "array.bin").stat().st_size, about["checksums"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
         raise Damaged(f"cannot be read ({type(error).__name__})") from error
     if found != (key, shape, dtype):
         raise Damaged("its meta.json tells of another array")
@@ -217,15 +242,23 @@ def _size(place: Path) -> int:
     return sum(file.stat().st_size for file in place.iterdir())
 
 
+def _bury(folder: Path, key: str) -> int:
+    """Deletes the parts of a key whose writers are dead, for who holds its lock; returns how many bytes of them."""
+    freed = 0
+    for part in folder.glob(f"{key}.*.part"):
+        touched = max(path.stat().st_mtime for path in (part, *part.iterdir()))
+        if part.name.startswith(f"{key}.{_HOST}-") or time.time() - touched > FORGOTTEN:
+            freed += _size(part)
+            shutil.rmtree(part)
+    return freed
+
+
 def sweep(folder: Path) -> int:
     """Deletes what writers that died have left behind; returns how many bytes that freed."""
     freed = 0
     for key in {name[1] for name in _names(folder) if name[2]}:
-        part = folder / f"{key}.part"
-        with _lock(folder, key, wait=False) as held:
-            if held and part.exists():
-                freed += _size(part)
-                shutil.rmtree(part)
+        with suppress(FileNotFoundError, PermissionError), _lock(folder, key, wait=False) as held:
+            freed += _bury(folder, key) if held else 0
     return freed
 
 
@@ -268,7 +301,7 @@ def clear(folder: Path, unused_seconds: float = 0.0) -> tuple[int, int]:
     for entry in entries(folder):
         if now - entry.used < unused_seconds:
             continue
-        with _lock(folder, entry.key, wait=False) as held:
+        with suppress(FileNotFoundError, PermissionError), _lock(folder, entry.key, wait=False) as held:
             if held:
                 shutil.rmtree(folder / entry.key)
                 count, freed = count + 1, freed + entry.bytes

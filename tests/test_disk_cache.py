@@ -156,7 +156,10 @@ def test_while_another_process_writes_nobody_touches_it(tmp_path, writer):
     fetch(tmp_path, key=OTHER)
     assert disk_cache.sweep(tmp_path) == 0
     assert disk_cache.clear(tmp_path)[0] == 1
-    assert {path.name for path in tmp_path.iterdir()} == {f"{KEY}.part", f"{KEY}.lock"}
+    part, lock = sorted((path.name for path in tmp_path.iterdir()), reverse=True)
+    assert lock == f"{KEY}.lock"
+    assert part.startswith(f"{KEY}.")
+    assert part.endswith(f"-{writer.pid}.part")
 
 
 def test_what_a_dead_process_left_is_removed(tmp_path, writer):
@@ -167,6 +170,55 @@ def test_what_a_dead_process_left_is_removed(tmp_path, writer):
     assert not any(copied.iterdir())
     np.testing.assert_array_equal(fetch(tmp_path), ARRAY)
     assert [path.name for path in tmp_path.iterdir()] == [KEY]
+
+
+def test_without_locks_each_writes_a_part_of_its_own(tmp_path, monkeypatch):
+    """Machines that share a disk, but not its locks."""
+    import fcntl
+    monkeypatch.setattr(fcntl, "flock", lambda *_: None)
+    inner = []
+
+    def meanwhile(into):
+        into[0:2] = ARRAY[:2]
+        monkeypatch.setattr(disk_cache, "_HOST", "other")
+        inner.append(np.array(fetch(tmp_path)))
+        into[2:7] = ARRAY[2:]
+    np.testing.assert_array_equal(fetch(tmp_path, meanwhile), ARRAY)
+    np.testing.assert_array_equal(inner[0], ARRAY)
+    assert [path.name for path in tmp_path.iterdir()] == [KEY]
+
+
+def test_a_part_of_another_machine_goes_when_nobody_has_touched_it_for_a_day(tmp_path):
+    part = tmp_path / f"{KEY}.elsewhere-1.part"
+    part.mkdir()
+    (part / "array.bin").write_bytes(b"123")
+    assert disk_cache.sweep(tmp_path) == 0
+    for path in (part / "array.bin", part):
+        os.utime(path, (0, 0))
+    assert disk_cache.sweep(tmp_path) == 3
+    assert not any(tmp_path.iterdir())
+
+
+def test_what_cannot_be_opened_is_not_deleted(tmp_path, monkeypatch):
+    """Too many open files, say: the array is not damaged."""
+    fetch(tmp_path)
+
+    def fail(_):
+        raise OSError(errno.EMFILE, "Too many open files")
+    monkeypatch.setattr(disk_cache, "_about", fail)
+    with pytest.raises(OSError, match="Too many"):
+        fetch(tmp_path)
+    monkeypatch.undo()
+    fetch(tmp_path, never)
+
+
+@pytest.mark.parametrize("value", [np.inf, np.nan])
+def test_what_is_no_number_is_not_kept(tmp_path, value):
+    def overflown(into):
+        into[0:7] = np.where(ARRAY == 5, value, ARRAY).astype(np.float16)
+    with pytest.raises(disk_cache.NotFinite):
+        fetch(tmp_path, overflown, dtype="float16")
+    assert not any(tmp_path.iterdir())
 
 
 def test_another_process_that_dies_hands_over_to_the_one_that_waits(tmp_path, writer, capsys):
