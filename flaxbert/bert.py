@@ -254,13 +254,13 @@ class Bert(nn.Module):
       config: the shape.
       dtype: of the arithmetic; parameters, softmax and LayerNorm statistics are float32.
       remat: recompute each layer in the backward pass.
-      frozen_layers: embeddings and so many layers run without dropout; -1: neither does.
+      frozen_prefix: embeddings and so many layers run without dropout; -1: neither does.
     """
 
     config: BertConfig
     dtype: Any = jnp.float32
     remat: bool = False
-    frozen_layers: int = -1
+    frozen_prefix: int = -1
 
     def setup(self):
         layer = nn.remat(Layer) if self.remat else Layer
@@ -287,9 +287,9 @@ class Bert(nn.Module):
             x = batch["hidden"].astype(self.dtype)
         else:
             x = self.embeddings(batch["tokens"], batch["types"], batch["positions"],
-                                dropout if self.frozen_layers < 0 else None)
+                                dropout if self.frozen_prefix < 0 else None)
         numbers = list(range(self.config.num_hidden_layers))[start:stop]
-        dropped = [i for i in numbers if dropout and i >= self.frozen_layers]
+        dropped = [i for i in numbers if dropout and i >= self.frozen_prefix]
         keys = dict(zip(dropped, dropout.keys([layer_sites(i) for i in dropped]), strict=True)) if dropped else {}
         states = [x]
         for i in numbers:

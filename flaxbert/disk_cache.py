@@ -243,13 +243,14 @@ def _size(place: Path) -> int:
 
 
 def _bury(folder: Path, key: str) -> int:
-    """Deletes the parts of a key whose writers are dead, for who holds its lock; returns how many bytes of them."""
+    """Deletes the parts of a key whose writers are dead, for who holds its lock; returns how many bytes."""
     freed = 0
     for part in folder.glob(f"{key}.*.part"):
-        touched = max(path.stat().st_mtime for path in (part, *part.iterdir()))
-        if part.name.startswith(f"{key}.{_HOST}-") or time.time() - touched > FORGOTTEN:
-            freed += _size(part)
-            shutil.rmtree(part)
+        with suppress(FileNotFoundError):  # just renamed or deleted by another machine
+            touched = max(path.stat().st_mtime for path in (part, *part.iterdir()))
+            if part.name.startswith(f"{key}.{_HOST}-") or time.time() - touched > FORGOTTEN:
+                freed += _size(part)
+                shutil.rmtree(part)
     return freed
 
 

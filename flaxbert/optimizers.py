@@ -339,7 +339,7 @@ def _readers(name: str) -> list[str]:
 def _is_default(config: Config, name: str) -> bool:
     """Everybody's default or the task's own; False for an array, whatever it holds: somebody varies it."""
     value = getattr(config, name)
-    usual = Config.__dataclass_fields__[name].default
+    usual = getattr(Config, name)
     return isinstance(value, int | float) and value in (usual, DEFAULTS.get(config.task, {}).get(name, usual))
 
 

@@ -114,7 +114,7 @@ class Ready:
             yield plan, rows, placement.put_batch(self.family.train_batch(arrays, step), rows)
 
 
-def build_model(config: Config, task: Task, shape: Any, frozen_layers: int = -1) -> heads.Model:
+def build_model(config: Config, task: Task, shape: Any) -> heads.Model:
     """The model that the settings describe, on an encoder of the given shape (a `BertConfig`).
 
     Raises:
@@ -125,7 +125,7 @@ def build_model(config: Config, task: Task, shape: Any, frozen_layers: int = -1)
                                     attention_probs_dropout_prob=config.dropout)
     top = heads.HeadConfig.of(config, task.kind, task.pair, shape.num_hidden_layers)
     return heads.MODELS[task.kind](shape, task.outputs, parallel.compute_dtype(config.dtype), config.remat,
-                                   -1 if config.frozen_dropout else frozen_layers, top)
+                                   top=top)
 
 
 def prepare(config: Config, shards: int) -> Ready:
@@ -149,17 +149,20 @@ def prepare(config: Config, shards: int) -> Ready:
         anew = f", or train a new one with --max_position_embeddings={config.max_length}"
         raise InputError(f"--max_length={config.max_length}: the model has positions for {positions} tokens; give "
                          f"--max_length={positions} at most{anew if task.kind == 'pretraining' else ''}")
-    layers = source.config.num_hidden_layers
+    model = build_model(config, task, source.config)
+    layers = model.reads[-1]
     strategy = strategies.make(config, layers)
-    model = build_model(config, task, source.config, strategy.frozen_layers)
+    model = model.clone(frozen_prefix=-1 if config.frozen_dropout else strategy.frozen_prefix)
     params = pretrained.initialise(model, source, config.seed, config.random_init)
     if config.mimetic_init:
         params = scratch.mimetic(params, source.config)
     if config.strategy == "lora":
         params = lora.extend(params, config)
-    trains = strategies.reached(strategy.trains(params), model.reads[-1])
+    trains = strategies.reached(strategy.trains(params), layers)
+    if source.params and not config.random_init:
+        strategies.check_new(config, trains, params.keys() - source.params.keys())
     remedies.check(config, trains)
-    params = remedies.reinitialise(params, config, source.config, trains)
+    params = remedies.reinitialise(params, config, source.config, layers, trains)
 
     family = families.make(task, config)
     encoded = {split: family.encode(source.tokenizer, examples, split) for split, examples in splits.items()}
@@ -178,7 +181,7 @@ def prepare(config: Config, shards: int) -> Ready:
     if idle > 0.25:
         note(f"{idle:.0%} of the rows stay empty: {shards} devices x {config.micro_batches} micro-batches want a "
              "larger --batch_size")
-    kept = activations.layers_to_keep(config, task.kind, model.reads, strategy.frozen_layers,
+    kept = activations.layers_to_keep(config, task.kind, model.reads, strategy.frozen_prefix,
                                       total / epochs.steps_per_epoch)
     if kept:
         model, encoded = with_states(config, model, kept, params, encoded, source.source)

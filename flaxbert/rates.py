@@ -52,7 +52,7 @@ def make(config: Config, layers: int, steps_per_epoch: int) -> dict[str, Rate]:
 
     Args:
       config: `layerwise_decay` and `unfreeze`.
-      layers: L.
+      layers: L, up to the last one that the head reads.
       steps_per_epoch: N.
 
     Source: Howard and Ruder 2018 (1801.06146), sections 3.2 and 3.3; Clark et al. 2020 (2003.10555), whose code
@@ -88,4 +88,4 @@ def begins(rates: Mapping[str, Rate], params: Mapping) -> dict | None:
     """Tree of int, the step at which each leaf begins to train; None where all begin at once."""
     if not any(rate.start for rate in rates.values()):
         return None
-    return trees.map_named(lambda name, _: rates[part(name)].start, params)
+    return trees.map_named(lambda name, _: rates.get(part(name), Rate()).start, params)

@@ -1,8 +1,9 @@
 """What keeps fine-tuning close to where it starts, or lets it start afresh.
 
 Mixout and decay toward the initial weights (`optimizers.decay_weights`) hold the encoder's matrices to their
-initial values, the anchor; re-initialisation forgets what pre-training left at the top. Biases, LayerNorm
-parameters and what stands on the encoder are never held. Each goes with any strategy that trains what it acts on.
+initial values, the anchor, and those of BERT's pooler; re-initialisation forgets what pre-training left at the
+top. Biases, LayerNorm parameters and heads are never held. Each goes with any strategy that trains what it acts
+on.
 """
 
 import re
@@ -18,13 +19,14 @@ from flaxbert.bert import BertConfig, drop
 from flaxbert.config import Config
 from flaxbert.errors import InputError
 
-ANCHORED = "bert/.*/(kernel|embedding)"  # what --pretrained_decay decays toward its initial values
-MIXED = "bert/.*/kernel"  # what --mixout mixes
+ANCHORED = "(bert/.*|pooler)/(kernel|embedding)"  # what --pretrained_decay decays toward its initial values
+MIXED = "(bert/.*|pooler)/kernel"  # what --mixout mixes
 MIXOUT_SITE = 2**31 - 1  # keys its masks: no site of dropout in bert.py has this number
 
 # Setting -> what of the encoder has to train for it to do anything: in words, and as a pattern of names.
 _NEEDS = {"layerwise_decay": ("nothing", "bert/.*"), "unfreeze": ("nothing", "bert/.*"),
-          "mixout": ("no dense matrix", MIXED), "pretrained_decay": ("no matrix", ANCHORED)}
+          "mixout": ("no dense matrix", "bert/.*/kernel"),
+          "pretrained_decay": ("no matrix", "bert/.*/(kernel|embedding)")}
 
 
 def check(config: Config, trains: Mapping) -> None:
@@ -40,14 +42,15 @@ def check(config: Config, trains: Mapping) -> None:
     names = [name for name, yes in trees.flatten(trains).items() if yes]
     for setting, (what, pattern) in _NEEDS.items():
         value = getattr(config, setting)
-        if (value != Config.__dataclass_fields__[setting].default
+        if (value != getattr(Config, setting)
                 and not any(re.fullmatch(pattern, name) for name in names)):
             raise InputError(f"--{setting}={value}: --strategy={config.strategy} trains {what} of the encoder")
 
 
 # --- a new start
 
-def reinitialise(params: Mapping[str, Any], config: Config, shape: BertConfig, trains: Mapping) -> dict[str, Any]:
+def reinitialise(params: Mapping[str, Any], config: Config, shape: BertConfig, layers: int,
+                 trains: Mapping) -> dict[str, Any]:
     """The top layers, the pooler, or both drawn anew, from seed and names alone.
 
     W ~ N(0, initializer_range^2), a plain normal; biases 0, LayerNorm 1 and 0.
@@ -56,6 +59,7 @@ def reinitialise(params: Mapping[str, Any], config: Config, shape: BertConfig, t
       params: of an encoder with heads.
       config: `reinit_layers`, `reinit_pooler` and `seed`.
       shape: of the encoder; BERT's initializer_range is 0.02.
+      layers: of the encoder, up to the last one that the head reads.
       trains: tree of bool: what is drawn anew has to train.
 
     Raises:
@@ -63,9 +67,9 @@ def reinitialise(params: Mapping[str, Any], config: Config, shape: BertConfig, t
 
     Source: Zhang et al. 2021 (2006.05987), section 5.
     """
-    count, layers = config.reinit_layers, shape.num_hidden_layers
+    count = config.reinit_layers
     if count > layers:
-        raise InputError(f"--reinit_layers={count}: the model has {layers} layers; valid: 0 to {layers}")
+        raise InputError(f"--reinit_layers={count}: the head stands on {layers} layers; valid: 0 to {layers}")
     if config.reinit_pooler and "pooler" not in params:
         raise InputError("--reinit_pooler: this model has no pooler")
     new = {"kernel": lambda name, x: trees.normal(config.seed, name, x.shape, shape.initializer_range),
@@ -107,7 +111,7 @@ def perturbation(config: Config) -> Callable | None:
 
 
 def mixout(trained: Mapping[str, Any], anchor: Mapping[str, Any], key: jax.Array, rate: float) -> dict[str, Any]:
-    """Each element of the encoder's dense matrices, with probability `rate`, as it was at the start.
+    """Each element of the dense matrices of encoder and pooler, with probability `rate`, as it was at the start.
 
     With M ~ Bernoulli(p) for each element, drawn from the step's key and the leaf's name, the forward pass sees
 

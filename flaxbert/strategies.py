@@ -7,14 +7,15 @@
 | last_n | the top n layers, and what stands on the encoder: freeze, counted from the top |
 | head | what stands on the encoder |
 | features | the same, with heads that are made for it (Peters 2019) |
-| bitfit | the encoder's biases, those of LayerNorm too, and what stands on it (Zaken 2022, section 3) |
+| bitfit | the biases of encoder and pooler, those of LayerNorm too, and the head (Zaken 2022, section 3) |
 | lora | low-rank updates beside the encoder's matrices, and what stands on it (Hu 2021; `lora.py`) |
 
-What stands on the encoder (pooler, head ...) always trains: a new model has it from nowhere else.
+What stands on the encoder (pooler, head ...) always trains, but for bitfit's pooler: a new model has it from
+nowhere else. The encoder's layers are counted up to the last one that the head reads; those above are not run.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -31,12 +32,12 @@ class Strategy:
 
     Attributes:
       patterns: ordered (regular expression over names, trains?); first match wins.
-      frozen_layers: what never changes, at the bottom, and therefore runs without dropout: -1 nothing, 0 the
+      frozen_prefix: what never changes, at the bottom, and therefore runs without dropout: -1 nothing, 0 the
         embeddings, k the embeddings and k layers.
     """
 
     patterns: tuple[tuple[str, bool], ...]
-    frozen_layers: int = -1
+    frozen_prefix: int = -1
 
     def trains(self, params: Mapping) -> dict:
         """Tree of bool, True where a leaf trains. Raises as `trees.match`."""
@@ -49,6 +50,24 @@ def reached(trains: Mapping, last: int) -> dict:
         layer = re.match(r"bert/layer_(\d+)/", name)
         return layer is None or int(layer[1]) < last
     return trees.map_named(lambda name, yes: yes and read(name), trains)
+
+
+def check_new(config: Config, trains: Mapping, new: Collection[str]) -> None:
+    """Refuses a strategy that would leave what is drawn at random as it is.
+
+    Args:
+      config: the settings.
+      trains: tree of bool.
+      new: parts of the model, such as `pooler`, that no weights were found for.
+
+    Raises:
+      InputError: one line.
+    """
+    for name, yes in trees.flatten(trains).items():
+        part = name.split("/")[0]
+        if part in new and not yes:
+            raise InputError(f"--strategy={config.strategy}: --model={config.model} has no {part}, and a random "
+                             "one would stay as it is; --pooling=mean does without")
 
 
 def wrap(optimizer: optax.GradientTransformation, trains: Mapping) -> optax.GradientTransformation:
@@ -69,14 +88,14 @@ def _full(config: Config, layers: int) -> Strategy:
 def _freeze(config: Config, layers: int) -> Strategy:
     k = config.frozen_layers
     if k > layers:
-        raise InputError(f"--frozen_layers={k}: the model has {layers} layers; valid: 0 to {layers}")
+        raise InputError(f"--frozen_layers={k}: the head stands on {layers} layers; valid: 0 to {layers}")
     return _frozen(k) if k else _full(config, layers)
 
 
 def _last_n(config: Config, layers: int) -> Strategy:
     n = config.trained_layers
     if not 1 <= n <= layers:
-        raise InputError(f"--trained_layers={n}: --strategy=last_n trains 1 to {layers} layers of this model")
+        raise InputError(f"--trained_layers={n}: the head stands on {layers} layers; last_n trains 1 or more")
     return _frozen(layers - n)
 
 
@@ -84,13 +103,16 @@ def _head(config: Config, layers: int) -> Strategy:
     return _frozen(layers)
 
 
-def _within(pattern: str) -> Callable[[Config, int], Strategy]:
-    """Of the encoder, what matches the pattern; and all that stands on it."""
-    return lambda config, layers: Strategy(((rf"bert/{pattern}", True), ("bert/.*", False), (".*", True)))
+def _bitfit(config: Config, layers: int) -> Strategy:
+    return Strategy((("(bert/.*|pooler)/bias", True), ("(bert|pooler)/.*", False), (".*", True)))
+
+
+def _lora(config: Config, layers: int) -> Strategy:
+    return Strategy((("bert/.*/lora_[ab]", True), ("bert/.*", False), (".*", True)))
 
 
 class Row(NamedTuple):
-    """A row of `STRATEGIES`: (settings, layers of the encoder) -> Strategy, and the settings it alone reads."""
+    """A row of `STRATEGIES`: (settings, layers as of `make`) -> Strategy, and the settings it alone reads."""
 
     make: Callable[[Config, int], Strategy]
     reads: tuple[str, ...] = ()
@@ -102,13 +124,17 @@ STRATEGIES: dict[str, Row] = {
     "head": Row(_head),
     "features": Row(_head),
     "last_n": Row(_last_n, ("trained_layers",)),
-    "bitfit": Row(_within(".*/bias")),
-    "lora": Row(_within(".*/lora_[ab]"), ("lora_rank", "lora_alpha", "lora_targets")),
+    "bitfit": Row(_bitfit),
+    "lora": Row(_lora, ("lora_rank", "lora_alpha", "lora_targets")),
 }
 
 
 def make(config: Config, layers: int) -> Strategy:
-    """The strategy that the settings name, for an encoder of so many layers.
+    """The strategy that the settings name.
+
+    Args:
+      config: the settings.
+      layers: of the encoder, up to the last one that the head reads.
 
     Raises:
       InputError: unknown --strategy, a setting that belongs to another one or to frozen layers where there are
@@ -118,11 +144,11 @@ def make(config: Config, layers: int) -> Strategy:
     for strategy, row in STRATEGIES.items():
         for name in row.reads if strategy != chosen else ():
             value = getattr(config, name)
-            if value != Config.__dataclass_fields__[name].default:
+            if value != getattr(Config, name):
                 shown = ",".join(value) if isinstance(value, tuple) else value
                 raise InputError(f"--{name}={shown}: needs --strategy={strategy}, not {chosen}")
     made = STRATEGIES[chosen].make(config, layers)
-    if config.frozen_dropout and made.frozen_layers < 0:
+    if config.frozen_dropout and made.frozen_prefix < 0:
         raise InputError(f"--frozen_dropout: nothing is frozen from the embeddings up with --strategy={chosen}; "
                          "leave it out")
     return made

@@ -140,7 +140,7 @@ def test_bad_input_is_one_line_and_exit_code_2(capsys, arguments, words):
 
 @pytest.mark.parametrize(("given", "words"), [
     (["--strategy=half"], "valid: full, freeze, head"),
-    (["--frozen_layers=3"], "the model has 1 layers; valid: 0 to 1"),
+    (["--frozen_layers=3"], "the head stands on 1 layers; valid: 0 to 1"),
     (["--optimizer=adem"], "adamw"),
     (["--max_length=512"], "--max_length=512"),
     (["--max_length=65"], "=65: the model has positions for 64 tokens; give --max_length=64 at most\n"),

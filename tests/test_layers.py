@@ -144,9 +144,9 @@ def test_a_normalised_layer_is_that_of_each_sequence_alone(states):
 DEPTH = 3
 
 
-def model_of(kind="token", depth=DEPTH, dropout=0.1, cached=(), frozen_layers=-1, **top):
+def model_of(kind="token", depth=DEPTH, dropout=0.1, cached=(), frozen_prefix=-1, **top):
     settings = shape(depth, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout)
-    return heads.MODELS[kind](settings, 1 if kind == "choice" else 2, frozen_layers=frozen_layers,
+    return heads.MODELS[kind](settings, 1 if kind == "choice" else 2, frozen_prefix=frozen_prefix,
                               top=HeadConfig(**top), cached=cached)
 
 
@@ -206,12 +206,12 @@ def test_from_cached_states_on_it_is_the_same(layers, cached, batch):
     np.testing.assert_allclose(got, program(model)(params, batch), atol=1e-6)
 
 
-def test_embeddings_and_k_frozen_layers_run_without_dropout(batch):
+def test_embeddings_and_k_frozen_prefix_run_without_dropout(batch):
     params = params_of(model_of())
     still = states_program(model_of(), None)(params, batch)
-    for frozen_layers in (-1, 0, 1, DEPTH):
-        for n, state in enumerate(states_program(model_of(frozen_layers=frozen_layers), 0)(params, batch)):
-            assert np.array_equal(state, still[n]) == (n <= frozen_layers), (frozen_layers, n)
+    for frozen_prefix in (-1, 0, 1, DEPTH):
+        for n, state in enumerate(states_program(model_of(frozen_prefix=frozen_prefix), 0)(params, batch)):
+            assert np.array_equal(state, still[n]) == (n <= frozen_prefix), (frozen_prefix, n)
 
 
 # --- every head on every kind of task

@@ -85,7 +85,7 @@ def in_float64(given, params, steps, trained=lambda name: True):
             decayed = new if given.get("decay_updated_weights") else old
             if name.endswith("bias") or "layer_norm" in name:
                 p[name] = new
-            elif toward and name.startswith("bert/"):
+            elif toward and name.startswith(("bert/", "pooler/")):
                 p[name] = new - rate * toward * (decayed - first[name])
             else:
                 p[name] = new - rate * wd * decayed
@@ -187,7 +187,7 @@ def test_pretrained_decay_takes_the_place_of_weight_decay_in_the_encoder(name):
     plain, decayed = after(weight_decay=0.0), after(weight_decay=0.2)
     for leaf, value in got.items():
         old, first = trees.flatten(params)[leaf], trees.flatten(start)[leaf]
-        held = leaf.startswith("bert/") and leaf.endswith(("kernel", "embedding"))
+        held = leaf.startswith(("bert/", "pooler/")) and leaf.endswith(("kernel", "embedding"))
         want = plain[leaf] - 0.01 * 0.3 * (old - first) if held else decayed[leaf]
         np.testing.assert_allclose(value, want, rtol=1e-6, atol=1e-7, err_msg=leaf)
 
@@ -239,7 +239,7 @@ def test_mixout_follows_the_formula():
     p, w, start = 0.25, trees.flatten(draw(0)), trees.flatten(draw(1))
     got = trees.flatten(remedies.mixout(trees.unflatten(w), trees.unflatten(start), jax.random.key(0), p))
     for name, shown in mask_of(p).items():
-        if not (name.startswith("bert/") and name.endswith("kernel")):
+        if not (name.startswith(("bert/", "pooler/")) and name.endswith("kernel")):
             np.testing.assert_array_equal(got[name], w[name])
             continue
         assert set(np.unique(shown)) <= {0, np.float32(1 / (1 - p))}
@@ -282,7 +282,7 @@ def test_a_step_sees_mixed_weights_and_its_gradient_goes_through_them():
 
 def only_kernels(tree):
     return trees.unflatten({name: x for name, x in trees.flatten(tree).items()
-                            if name.startswith("bert/") and name.endswith("kernel")})
+                            if name.startswith(("bert/", "pooler/")) and name.endswith("kernel")})
 
 
 # --- all of them, on several devices and in micro-batches
@@ -323,7 +323,7 @@ TOP = {"bert/layer_1/mlp/output/kernel", "bert/layer_1/mlp/layer_norm/bias"}
 
 def renewed(params=None, trained=lambda name: True, layers=LAYERS, **given):
     params = params or draw(0)
-    return remedies.reinitialise(params, Config.make(**given), shape(layers, initializer_range=0.02),
+    return remedies.reinitialise(params, Config.make(**given), shape(layers, initializer_range=0.02), layers,
                                  trees.map_named(lambda name, _: trained(name), params))
 
 
@@ -355,7 +355,7 @@ def test_new_weights_are_a_plain_normal_of_the_seed_alone():
 # --- bad input
 
 @pytest.mark.parametrize(("given", "said"), [
-    (dict(reinit_layers=3), "--reinit_layers=3: the model has 2 layers; valid: 0 to 2"),
+    (dict(reinit_layers=3), "--reinit_layers=3: the head stands on 2 layers; valid: 0 to 2"),
     (dict(reinit_layers=1, strategy="bitfit"), "--reinit_layers=1: what is drawn anew has to train; "
      "--strategy=bitfit leaves bert/layer_1/mlp/output/kernel as it is"),
     (dict(reinit_pooler=True, strategy="head"), "--reinit_pooler: this model has no pooler")])
@@ -396,6 +396,22 @@ def test_values_that_cannot_be(given, said):
 
 # --- whole runs
 
+def test_layers_are_counted_from_the_last_one_that_is_read(deep, tmp_path):
+    given = dict(layers="1", pooling="pooler", layerwise_decay=0.9, unfreeze="gradual", max_train_examples=8)
+    made = prepare.prepare(config(deep, tmp_path / "run", reinit_layers=1, epochs=9.0, **given), 1)
+    begins, read = trees.flatten(made.begins), trees.flatten(made.pretrained.params)
+    name = "bert/layer_{}/attention/query/kernel"
+    assert begins[name.format(0)] == begins["bert/embeddings/word/embedding"] / 2 == made.epochs.steps_per_epoch
+    new = trees.flatten(made.params)
+    assert not np.array_equal(new[name.format(0)], read[name.format(0)])
+    assert np.array_equal(new[name.format(1)], read[name.format(1)])
+    trains = trees.flatten(made.trains)
+    assert trains[name.format(0)]
+    assert not trains[name.format(1)]
+    assert refused(prepare.prepare, config(deep, tmp_path / "run", reinit_layers=2, **given), 1) == (
+        "--reinit_layers=2: the head stands on 1 layers; valid: 0 to 1")
+
+
 def test_a_run_with_all_of_them_goes_on_bitwise(deep, tmp_path):
     """Stopped in its third epoch, after the top layer has begun, and resumed: nothing differs."""
     given = dict(epochs=4.0, unfreeze="gradual", layerwise_decay=0.9, pretrained_decay=0.1, mixout=0.3,
@@ -411,7 +427,7 @@ def test_a_run_with_all_of_them_goes_on_bitwise(deep, tmp_path):
     made = prepare.prepare(config(deep, tmp_path / "whole", **given), 1)
     state = made.start()
     assert set(trees.flatten(state.anchor)) == {
-        name for name in trees.flatten(state.params) if name.startswith("bert/")
+        name for name in trees.flatten(state.params) if name.startswith(("bert/", "pooler/"))
         and name.endswith(("kernel", "embedding"))}
     checkpoints = Checkpoints(tmp_path / "whole")
     restored, _ = checkpoints.restore(state)

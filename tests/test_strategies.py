@@ -59,8 +59,9 @@ def test_what_trains_inside_modules(strategy, of_the_encoder):
     params = heads.init(heads.SequenceModel(shape(LAYERS), 2), 0)
     params = lora.extend(params, config) if strategy == "lora" else params
     found = trees.flatten(strategies.make(config, LAYERS).trains(params))
+    kept = ("bert/", "pooler/") if strategy == "bitfit" else ("bert/",)
     assert {name for name, trains in found.items() if trains} == {
-        name for name in found if not name.startswith("bert/") or name.split("/")[-1] in of_the_encoder}
+        name for name in found if not name.startswith(kept) or name.split("/")[-1] in of_the_encoder}
     # Of BitFit: 2 of the embeddings' LayerNorm and 8 a layer, with q, k, v, o, two of the MLP and two LayerNorms.
     count = sum(trains for name, trains in found.items() if name.startswith("bert/"))
     assert count == {"bitfit": 1 + 8 * LAYERS, "lora": 2 * 2 * LAYERS}[strategy]
@@ -71,7 +72,7 @@ def test_what_trains_inside_modules(strategy, of_the_encoder):
     (dict(trained_layers=1), 2), (dict(trained_layers=3), 0), (dict(strategy="head"), 3),
     (dict(strategy="features"), 3), (dict(strategy="bitfit"), -1), (dict(strategy="lora"), -1)])
 def test_the_prefix_that_never_changes(given, frozen):
-    assert strategy_of(**given).frozen_layers == frozen
+    assert strategy_of(**given).frozen_prefix == frozen
 
 
 def test_layers_above_the_last_one_read_do_not_train():
@@ -82,18 +83,29 @@ def test_layers_above_the_last_one_read_do_not_train():
     assert trains["head"]["kernel"]
 
 
+def test_a_random_pooler_is_not_left_as_it_is():
+    params = heads.init(heads.SequenceModel(shape(LAYERS), 2), 0)
+    for strategy in ("full", "head", "lora"):
+        strategies.check_new(Config.make(), strategy_of(strategy=strategy).trains(
+            lora.extend(params, Config.make(strategy="lora"))), {"pooler", "head"})
+    trains = strategy_of(strategy="bitfit").trains(params)
+    strategies.check_new(Config.make(strategy="bitfit"), trains, {"head"})
+    with pytest.raises(InputError, match="--strategy=bitfit: --model=bundled has no pooler"):
+        strategies.check_new(Config.make(strategy="bitfit"), trains, {"pooler", "head"})
+
+
 def test_layer_1_is_not_layer_10():
     assert trained_parts(12, frozen_layers=2) == {f"layer_{i}" for i in range(2, 12)} | {"pooler", "head"}
     assert trained_parts(12, frozen_layers=11) == {"layer_11", "pooler", "head"}
 
 
 @pytest.mark.parametrize(("given", "line"), [
-    (dict(frozen_layers=4), "--frozen_layers=4: the model has 3 layers; valid: 0 to 3"),
+    (dict(frozen_layers=4), "--frozen_layers=4: the head stands on 3 layers; valid: 0 to 3"),
     (dict(strategy="full", frozen_layers=1), "--frozen_layers=1: needs --strategy=freeze, not full"),
     (dict(strategy="head", frozen_layers=1), "--frozen_layers=1: needs --strategy=freeze, not head"),
     (dict(strategy="half"), "--strategy=half: unknown; valid: full, freeze, head, features, last_n, bitfit, lora"),
-    (dict(strategy="last_n"), "--trained_layers=0: --strategy=last_n trains 1 to 3 layers of this model"),
-    (dict(trained_layers=4), "--trained_layers=4: --strategy=last_n trains 1 to 3 layers of this model"),
+    (dict(strategy="last_n"), "--trained_layers=0: the head stands on 3 layers; last_n trains 1 or more"),
+    (dict(trained_layers=4), "--trained_layers=4: the head stands on 3 layers; last_n trains 1 or more"),
     (dict(frozen_layers=1, trained_layers=1), "--trained_layers=1: needs --strategy=last_n, not freeze"),
     (dict(lora_rank=4), "--lora_rank=4: needs --strategy=lora, not full"),
     (dict(frozen_dropout=True), "--frozen_dropout: nothing is frozen from the embeddings up with --strategy=full; "
@@ -114,7 +126,7 @@ def program(frozen_layers, strategy="freeze", frozen_dropout=False, clip_norm=1.
     config = Config.make(strategy=strategy, frozen_layers=frozen_layers, learning_rate=1e-2, warmup=0.0,
                          schedule="constant", clip_norm=clip_norm)
     made = strategies.make(config, LAYERS)
-    model = heads.SequenceModel(shape(LAYERS), 3, frozen_layers=-1 if frozen_dropout else made.frozen_layers)
+    model = heads.SequenceModel(shape(LAYERS), 3, frozen_prefix=-1 if frozen_dropout else made.frozen_prefix)
     params = lively(jax.eval_shape(lambda: heads.init(model, 0)))
     trains = made.trains(params)
     optimizer, schedule = optimizers.make(config, 10)
@@ -160,7 +172,7 @@ def test_the_optimizers_memory_is_that_of_what_trains(given):
 def test_gradient_norm_and_clipping_see_the_trained_leaves_alone():
     """With dropout off in the frozen part and the same key, the trained gradients equal those of training all."""
     step, state, batch, trains = program(2, clip_norm=1e-3)
-    model = heads.SequenceModel(shape(LAYERS), 3, frozen_layers=2)
+    model = heads.SequenceModel(shape(LAYERS), 3, frozen_prefix=2)
 
     def gradient(params):
         def loss(params):
@@ -193,7 +205,7 @@ def test_frozen_layers_run_without_dropout_unless_asked():
     batch = as_jax(batch)
 
     def states(frozen_layers):
-        model = heads.SequenceModel(shape(LAYERS), 3, frozen_layers=frozen_layers)
+        model = heads.SequenceModel(shape(LAYERS), 3, frozen_prefix=frozen_layers)
         params = lively(jax.eval_shape(lambda: heads.init(model, 0)))
         dropout = RowDropout(jax.random.key(0), batch["row"])
         run = jax.jit(lambda d: model.apply({"params": params}, batch, d, method=lambda m, b, d: m.bert(b, d)),
@@ -225,7 +237,7 @@ def test_no_backward_pass_runs_through_a_frozen_prefix(record_property):
         config = Config.make(frozen_layers=k, dropout=0.0)
         made = strategies.make(config, 12)
         model = heads.SequenceModel(shape(12, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, **width),
-                                    2, frozen_layers=made.frozen_layers)
+                                    2, frozen_prefix=made.frozen_prefix)
         params = jax.eval_shape(lambda model=model: heads.init(model, 0))
         optimizer = strategies.wrap(optimizers.make(config, 10)[0], made.trains(params))
         step = make_train_step(apply_of(model), optimizer, optax.constant_schedule(1.0), heads.cross_entropy,

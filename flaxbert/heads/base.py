@@ -24,7 +24,7 @@ class Model(nn.Module):
     Attributes:
       config: the encoder's shape.
       outputs: C, what the head computes for each sequence or token.
-      dtype, remat, frozen_layers: as in `Bert`.
+      dtype, remat, frozen_prefix: as in `Bert`.
       top: what stands on the encoder.
       cached: layers, ascending, whose states come with the batch; nothing up to the last of them is run.
     """
@@ -33,13 +33,13 @@ class Model(nn.Module):
     outputs: int
     dtype: Any = jnp.float32
     remat: bool = False
-    frozen_layers: int = -1
+    frozen_prefix: int = -1
     top: HeadConfig = HeadConfig()
     cached: tuple[int, ...] = ()
 
     def setup(self):
         c, top = self.config, self.top
-        self.bert = Bert(c, self.dtype, self.remat, self.frozen_layers)
+        self.bert = Bert(c, self.dtype, self.remat, self.frozen_prefix)
         self.mix = Mix(self.mixing, top.mix_layer_norm, self.dtype)
         if top.head == "bilstm":
             self.body = BiLstm(top.head_width or c.hidden_size // 2, top.head_layers, c.hidden_dropout_prob,
@@ -86,9 +86,9 @@ class Model(nn.Module):
         """W dropout(x) + b, or W dropout(gelu(V dropout(x) + c)) + b of an MLP; x [..., F] -> [..., C] float32."""
         if dropout:
             x = dropout(x, POOLED_SITE, self.config.hidden_dropout_prob)
-        return self.head(self.hidden(x, dropout))
+        return self.head(self.widened(x, dropout))
 
-    def hidden(self, x: jax.Array, dropout: RowDropout | None) -> jax.Array:
+    def widened(self, x: jax.Array, dropout: RowDropout | None) -> jax.Array:
         """The hidden layer of an MLP, dropout(gelu(V x + c)); x itself without one."""
         if self.top.head != "mlp":
             return x

@@ -44,6 +44,8 @@ class HeadConfig:
         if kind == "pretraining":
             for flag in changed.values():
                 raise InputError(f"{flag}: pre-training has heads of its own; leave it out")
+            if config.strategy == "features":
+                raise InputError("--strategy=features: pre-training has heads of its own; head trains them alone")
             return cls()
         mixing, recurrent = parse(config.layers, layers), config.head == "bilstm"
         if mixing == parse("last", layers):  # also where given by its number

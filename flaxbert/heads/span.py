@@ -11,4 +11,4 @@ class SpanModel(Model):
 
     def __call__(self, batch: Batch, dropout: RowDropout | None = None) -> jax.Array:
         """Scores [R, T, 2] float32: of each token to begin the answer, and to end it."""
-        return self.head(self.hidden(self.states(batch, dropout), dropout))
+        return self.head(self.widened(self.states(batch, dropout), dropout))
