@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from experiments.throughput.table import TRAINS, number
+from experiments.throughput.table import number, trains
 
 # Strategy -> colour, from everything trains (dark) to the head alone (light).
 COLOURS = {"full": "#12355b", "half": "#2f7ebc", "two_thirds": "#e08e2b", "head": "#b9bec5"}
@@ -51,6 +51,13 @@ def _peer_label(entry: dict[str, Any]) -> str:
     return f"{name}  ({entry['model']}, {data}, {entry['batch']} x {entry['length']})"
 
 
+def _dot(strategy: str) -> dict[str, Any]:
+    """How a strategy is marked; hollow with states that are kept."""
+    name, _, cached = strategy.partition("+")
+    return {"color": "white" if cached else COLOURS[name], "markersize": 6 if cached else 7,
+            "markeredgecolor": COLOURS[name] if cached else "white", "markeredgewidth": 1.6 if cached else 0.6}
+
+
 def _draw_steps(part: Any, labels: list[str], steps: list[dict[str, Any]]) -> None:
     from matplotlib.ticker import LogLocator, NullFormatter
     left, right = part.subplots(1, 2, sharey=True)
@@ -58,8 +65,7 @@ def _draw_steps(part: Any, labels: list[str], steps: list[dict[str, Any]]) -> No
         strategy = row["point"]["strategy"]
         y = labels.index(_label(row))
         for axes, value in ((left, row["tokens_per_second"]), (right, 100 * row["matmul_share"])):
-            axes.plot(value, y, "o", color=COLOURS[strategy], markersize=7, zorder=3 + (strategy == "full"),
-                      markeredgecolor="white", markeredgewidth=0.6)
+            axes.plot(value, y, "o", zorder=3 + (strategy == "full"), **_dot(strategy))
     left.set_xscale("log")
     left.set_yticks(range(len(labels)), labels)
     left.set_ylim(len(labels) - 0.5, -0.5)
@@ -67,13 +73,13 @@ def _draw_steps(part: Any, labels: list[str], steps: list[dict[str, Any]]) -> No
     right.set_title("share of the device's matmul rate, %", loc="left", fontsize=10)
     right.set_xlim(0, 108 * max(row["matmul_share"] for row in steps))
     for axes in (left, right):
-        _tidy(axes)
+        tidy(axes)
         axes.grid(axis="y", color=GRID, linewidth=0.8)
     left.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     left.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:g}k")
     left.xaxis.set_minor_formatter(NullFormatter())
-    used = [name for name in COLOURS if any(row["point"]["strategy"] == name for row in steps)]
-    dots = [left.plot([], [], "o", color=COLOURS[name], label=TRAINS[name])[0] for name in used]
+    used = dict.fromkeys(row["point"]["strategy"] for row in steps)
+    dots = [left.plot([], [], "o", label=trains(name), **_dot(name))[0] for name in used]
     part.legend(handles=dots, loc="outside upper right", ncols=len(dots), frameon=False, title="what trains",
                 title_fontsize=9, fontsize=9)
 
@@ -93,10 +99,11 @@ def _draw_peers(part: Any, peers: list[dict[str, Any]]) -> None:
     axes.set_title("real tokens a second, whole programs in turn (line: lowest to highest)", loc="left",
                    fontsize=10)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    _tidy(axes)
+    tidy(axes)
 
 
-def _tidy(axes: Any) -> None:
+def tidy(axes: Any) -> None:
+    """Two spines and a light grid."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="x", color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)

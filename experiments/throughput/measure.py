@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax.experimental.compilation_cache import compilation_cache
 
 from experiments.records import PointFailed
-from flaxbert import parallel, trees
+from flaxbert import packing, parallel, trees
 from flaxbert.config import Config
 from flaxbert.data import prefetch
 from flaxbert.prepare import Ready, parameters_trained, prepare
@@ -44,6 +44,11 @@ class Programs:
     flops: dict[int, float]
     state: Any
     seconds: float
+
+    def flops_per_step(self) -> float:
+        """The mean over the steps of the run."""
+        plans = self.ready.epochs.plans(0, self.ready.total_steps)
+        return statistics.fmean(self.flops[packing.smallest(self.ready.row_counts, plan.rows)] for plan in plans)
 
     def bytes(self) -> int | None:
         """The largest memory need of a step on one device, as XLA plans it: state, batch and temporaries."""
@@ -116,42 +121,71 @@ def matmul_rates(dtype: Any) -> dict[str, float]:
     return {name: matmul_rate(name) for name in dict.fromkeys(["float32", *half, jnp.dtype(dtype).name])}
 
 
-def timed(programs: Programs, warmup: int, steps: int, repeats: int, seconds: float) -> list[dict[str, float]]:
-    """Trains, as the loop does: batches made in the background, the step before waited for after a dispatch.
+class Training:
+    """Trains as the loop does: batches made in the background, the step before waited for after a dispatch.
 
     Args:
-      programs: compiled; the state in it is used up. Its run's batches are gone through again and again.
-      warmup: steps that are not counted, at least 1.
-      steps: of one window, at least.
-      repeats: windows.
-      seconds: of one window, at least, going by the warm-up.
-
-    Returns:
-      for each window its seconds, steps, examples, tokens (real ones), processed tokens and flops.
+      programs: compiled. Its run's batches are gone through again and again.
+      state: on the devices; it is used up.
     """
-    ready, placement, state = programs.ready, programs.placement, programs.state
 
-    def endless() -> Iterator[tuple]:
+    def __init__(self, programs: Programs, state: Any):
+        self._programs, self._state = programs, state
+        self._batches = prefetch(self._endless())
+
+    def _endless(self) -> Iterator[tuple]:
+        ready = self._programs.ready
         while True:
-            yield from ready.batches(placement, 0, ready.total_steps)
-    batches, windows, size, pending = prefetch(endless()), [], warmup, None
-    for _ in range(1 + repeats):
+            yield from ready.batches(self._programs.placement, 0, ready.total_steps)
+
+    def window(self, steps: int) -> dict[str, float]:
+        """So many steps, waited for: seconds, steps, examples, tokens (real ones), processed tokens and flops."""
+        programs, ready, pending = self._programs, self._programs.ready, None
         sums = dict.fromkeys(("steps", "examples", "tokens", "processed", "flops"), 0)
         begun = time.perf_counter()
-        for _ in range(size):
-            plan, rows, batch = next(batches)
-            state, out = programs.by_rows[rows](state, batch)
+        for _ in range(steps):
+            plan, rows, batch = next(self._batches)
+            self._state, out = programs.by_rows[rows](self._state, batch)
             jax.block_until_ready(pending)
             pending = out
             for name, value in (("steps", 1), ("examples", len(plan.examples)), ("flops", programs.flops[rows]),
                                 ("tokens", int(ready.epochs.lengths[plan.examples].sum())),
                                 ("processed", rows * ready.row_length)):
                 sums[name] += value
-        jax.block_until_ready((state, pending))
-        windows.append({"seconds": time.perf_counter() - begun, **sums})
-        size = max(steps, math.ceil(seconds * warmup / windows[0]["seconds"]))
-    batches.close()
-    return windows[1:]
+        jax.block_until_ready((self._state, pending))
+        return {"seconds": time.perf_counter() - begun, **sums}
+
+    def close(self) -> None:
+        """Ends the making of batches."""
+        self._batches.close()
+
+
+def timed(programs: Programs, warmup: int, steps: int, repeats: int, seconds: float) -> list[dict[str, float]]:
+    """Windows of training, one after the other.
+
+    Args:
+      programs: compiled; the state in it is used up.
+      warmup: steps that are not counted, at least 1.
+      steps: of one window, at least.
+      repeats: windows.
+      seconds: of one window, at least, going by the warm-up.
+    """
+    training = Training(programs, programs.state)
+    size = max(steps, math.ceil(seconds * warmup / training.window(warmup)["seconds"]))
+    windows = [training.window(size) for _ in range(repeats)]
+    training.close()
+    return windows
+
+
+@contextmanager
+def fitting() -> Iterator[None]:
+    """Out of device memory becomes a `PointFailed`."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise PointFailed("out of device memory") from error
 
 
 def measure(config: Config, warmup: int, steps: int, repeats: int, seconds: float) -> dict[str, Any]:
@@ -167,17 +201,12 @@ def measure(config: Config, warmup: int, steps: int, repeats: int, seconds: floa
     Raises:
       PointFailed: it does not fit the device's memory.
     """
-    before = _peak_bytes()
-    try:
+    before = peak_bytes()
+    with fitting():
         programs = compile_programs(config)
         rates = [matmul_rates(programs.ready.model.dtype)]
         windows = timed(programs, warmup, steps, repeats, seconds)
         rates.append(matmul_rates(programs.ready.model.dtype))
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        raise PointFailed("out of device memory") from error
-    peak = _peak_bytes()
     ready, shards = programs.ready, programs.placement.shards
     dtype = jnp.dtype(ready.model.dtype).name
     rate = {name: statistics.mean(r[name] for r in rates) for name in rates[0]}
@@ -186,13 +215,12 @@ def measure(config: Config, warmup: int, steps: int, repeats: int, seconds: floa
     return {
         "steps_per_second": _median(windows, "steps"), "examples_per_second": _median(windows, "examples"),
         "tokens_per_second": _median(windows, "tokens"),
-        "spread": _spread([w["tokens"] / w["seconds"] for w in windows]),
+        "spread": spread([w["tokens"] / w["seconds"] for w in windows]),
         "padding_share": 1 - total["tokens"] / total["processed"],
         "flops_per_step": total["flops"] / total["steps"], "flops_per_second": achieved,
         "matmul_flops_per_second": rate, "matmul_share": achieved / (rate[dtype] * shards),
         "compile_seconds": programs.seconds, "programs": len(programs.by_rows), "program_bytes": programs.bytes(),
-        # The device keeps one maximum for the whole process: it is this point's only where it rose.
-        "peak_bytes": peak if peak and (before is None or peak > before) else None,
+        "peak_bytes": risen(before),
         "dtype": dtype, "devices": shards, "layers": ready.pretrained.config.num_hidden_layers,
         "row_length": ready.row_length, "parameters_trained": parameters_trained(ready),
         "parameters_total": trees.count(ready.params), "warmup": warmup, "windows": windows}
@@ -203,12 +231,18 @@ def _median(windows: list[dict[str, float]], name: str) -> float:
     return statistics.median(window[name] / window["seconds"] for window in windows)
 
 
-def _spread(values: list[float]) -> float:
+def spread(values: list[float]) -> float:
     """(largest - smallest) / median."""
     return (max(values) - min(values)) / statistics.median(values)
 
 
-def _peak_bytes() -> int | None:
+def peak_bytes() -> int | None:
     """The most memory that this process ever used on one device; None where the device does not tell."""
     stats = [device.memory_stats() for device in jax.local_devices()]
     return max((s["peak_bytes_in_use"] for s in stats if s and "peak_bytes_in_use" in s), default=None)
+
+
+def risen(before: int | None) -> int | None:
+    """`peak_bytes` of what ran since it was `before`; None where it has not risen: it is a whole process' own."""
+    peak = peak_bytes()
+    return peak if peak and (before is None or peak > before) else None

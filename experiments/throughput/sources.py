@@ -24,11 +24,16 @@ from flaxbert.bert import BertConfig
 from flaxbert.export import head_settings, save_model_folder
 from flaxbert.huggingface import to_tensors
 from flaxbert.model_files import BUNDLED, load_tokenizer
+from flaxbert.pretrained import load
 
 # Models that are read from files: name -> folder under FLAXBERT_DATA.
 STORED = {"minilm": "models/minilm-l6-h384-uncased"}
 # Models with random weights: name -> what differs from BERT-base.
-SHAPES: dict[str, dict[str, int]] = {
+SHAPES: dict[str, dict[str, Any]] = {
+    # For trying things out: short to compile, and yet its matrices dominate.
+    "tiny": dict(vocab_size=8192, hidden_size=64, num_hidden_layers=2, num_attention_heads=2,
+                 intermediate_size=256, max_position_embeddings=64, hidden_dropout_prob=0.0,
+                 attention_probs_dropout_prob=0.0),
     "bert_base": {},
     "bert_large": dict(hidden_size=1024, num_hidden_layers=24, num_attention_heads=16, intermediate_size=4096),
 }
@@ -61,6 +66,17 @@ def model_folder(name: str) -> str:
     if name in SHAPES:
         return write_model(_temporary() / name, BertConfig(**SHAPES[name]))
     return name
+
+
+def layers(name: str) -> int:
+    """How many layers one of MODELS has."""
+    shape = BertConfig(**SHAPES[name]) if name in SHAPES else load(model_folder(name), weights=False).config
+    return shape.num_hidden_layers
+
+
+def cache_dir() -> str:
+    """Where frozen layers' states are kept for this process; the user's own cache is left alone."""
+    return str(_temporary() / "activations")
 
 
 def write_model(folder: Path, shape: BertConfig) -> str:

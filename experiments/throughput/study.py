@@ -4,15 +4,16 @@ import itertools
 from typing import Any
 
 from experiments.records import Records, device
-from experiments.throughput import figure, measure, peer, sources, table
+from experiments.throughput import figure, gains, measure, peer, savings, savings_figure, sources, table
 from flaxbert.config import Config
 from flaxbert.errors import InputError, note, one_of
-from flaxbert.pretrained import load
 
-QUESTION = ("How fast does training run on this device, what share of its matmul rate is that, and how fast is "
-            "PyTorch?")
+QUESTION = ("How fast does training run on this device, what share of its matmul rate is that, how fast is "
+            "PyTorch, and what does freezing save?")
+PARTS = ("speed", "savings")
 
 FLAGS = {
+    "parts": f"Only these parts ({', '.join(PARTS)}); the same --output adds the other one to a record.",
     "models": f"Only these of the preset's models ({', '.join(sources.MODELS)}).",
     "warmup": "Steps that are not counted, at least 1.",
     "steps": "Steps of one timed window, at least.",
@@ -22,6 +23,11 @@ FLAGS = {
     "peer_variants": f"Settings of the peer ({', '.join(peer.VARIANTS)}).",
     "peer_examples": "Training examples of each of those runs, one epoch.",
     "peer_repeats": "How often each side runs.",
+    "frozen": "Savings: only these numbers of frozen layers; empty: all of them.",
+    "base_batch": "Savings: examples a step of bert_base; 32 of the others.",
+    "rounds": "Savings: how often frozen and full training are timed in turn; figures are medians of them.",
+    "round_steps": "Savings: steps of a window of a round, at least.",
+    "round_seconds": "Savings: seconds of one, at least.",
 }
 
 # What trains -> settings, for an encoder of so many layers: two thirds are 8 of BERT-base's 12.
@@ -31,6 +37,7 @@ STRATEGIES = {
     "two_thirds": lambda layers: {"frozen_layers": layers * 2 // 3},
     "head": lambda layers: {"strategy": "head"},
 }
+CACHED = "+cached"  # behind the name of a strategy: its frozen layers are computed once
 
 AXES = ("model", "data", "batch", "length", "strategy", "dtype", "packing")
 
@@ -41,7 +48,7 @@ def _grid(model: str, batch: int, length: int, **other: tuple) -> dict[str, tupl
     return {"model": (model,), "batch": (batch,), "length": (length,), **usual, **other}
 
 
-_ALL = tuple(STRATEGIES)
+_ALL = ("full", *(name + how for name in STRATEGIES if name != "full" for how in ("", CACHED)))
 _BF16 = {"dtype": ("bfloat16",)}
 _REAL = {"data": tuple(sources.FOLDERS), "packing": (True, False)}
 
@@ -72,32 +79,42 @@ GRIDS: dict[str, tuple[dict[str, tuple], ...]] = {
         _grid("bundled", 256, 128, data=("toy_pair", "full_length"), **_BF16)),
 }
 
-_MODELS = {"models": sources.MODELS}
+_ALWAYS = {"parts": PARTS, "models": sources.MODELS, "frozen": ()}
 PRESETS: dict[str, dict[str, Any]] = {
     # Seconds: does everything work.
-    "tiny": {**_MODELS, "grid": "tiny", "warmup": 1, "steps": 2, "seconds": 0.0, "repeats": 2, "peer": False,
+    "tiny": {**_ALWAYS, "grid": "tiny", "warmup": 1, "steps": 2, "seconds": 0.0, "repeats": 2, "peer": False,
              "peer_variants": ("fp32",), "peer_model": "bundled", "peer_batch": 8, "peer_length": 64,
-             "peer_examples": 96, "peer_repeats": 1},
-    # Under ten minutes on two CPU cores, without the peer.
-    "small": {**_MODELS, "grid": "small", "warmup": 1, "steps": 4, "seconds": 1.0, "repeats": 3, "peer": False,
+             "peer_examples": 96, "peer_repeats": 1, "base_batch": 4, "rounds": 2, "round_steps": 2,
+             "round_seconds": 0.0},
+    # On two CPU cores, without the peer: ten minutes the speed, twenty the savings.
+    "small": {**_ALWAYS, "grid": "small", "warmup": 1, "steps": 4, "seconds": 1.0, "repeats": 3, "peer": False,
               "peer_variants": ("fp32", "bf16_grouped"), "peer_model": "minilm", "peer_batch": 32,
-              "peer_length": 128, "peer_examples": 1280, "peer_repeats": 3},
+              "peer_length": 128, "peer_examples": 1280, "peer_repeats": 3, "base_batch": 8, "rounds": 4,
+              "round_steps": 1, "round_seconds": 1.5},
     # An accelerator.
-    "paper": {**_MODELS, "grid": "paper", "warmup": 10, "steps": 20, "seconds": 3.0, "repeats": 5, "peer": False,
+    "paper": {**_ALWAYS, "grid": "paper", "warmup": 10, "steps": 20, "seconds": 3.0, "repeats": 5, "peer": False,
               "peer_variants": ("bf16", "bf16_grouped", "bf16_grouped_compiled"), "peer_model": "bert_base",
-              "peer_batch": 32, "peer_length": 128, "peer_examples": 0, "peer_repeats": 3},
+              "peer_batch": 32, "peer_length": 128, "peer_examples": 0, "peer_repeats": 3, "base_batch": 32,
+              "rounds": 5, "round_steps": 20, "round_seconds": 1.0},
 }
 
 
 def points(settings: dict[str, Any]) -> list[dict[str, Any]]:
-    """Every point once: first the peers, while this process holds no memory of the device, then the steps."""
+    """Every point once: the peers, while this process holds no memory of the device; the savings; the steps."""
     if min(settings["warmup"], settings["steps"], settings["repeats"], settings["peer_repeats"]) < 1:
         raise InputError("--warmup, --steps, --repeats and --peer_repeats: at least 1 each")
-    for name in settings["models"]:
-        one_of(name, sources.MODELS, "--models")
-    for name in settings["peer_variants"]:
-        one_of(name, tuple(peer.VARIANTS), "--peer_variants")
-    found, missing = _peer_points(settings) if settings["peer"] else [], set()
+    for flag, valid in (("parts", PARTS), ("models", sources.MODELS), ("peer_variants", tuple(peer.VARIANTS))):
+        for name in settings[flag]:
+            one_of(name, valid, f"--{flag}")
+    speed = "speed" in settings["parts"]
+    return [*(_peer_points(settings) if speed and settings["peer"] else []),
+            *(savings.points(settings) if "savings" in settings["parts"] else []),
+            *(_step_points(settings) if speed else [])]
+
+
+def _step_points(settings: dict[str, Any]) -> list[dict[str, Any]]:
+    """All of the grid that can be had here; what cannot is said."""
+    found, missing = [], set()
     for grid in GRIDS[settings["grid"]]:
         for values in itertools.product(*(grid[axis] for axis in AXES)):
             point = {"kind": "step", **dict(zip(AXES, values, strict=True))}
@@ -127,18 +144,19 @@ def _peer_points(settings: dict[str, Any]) -> list[dict[str, Any]]:
 
 def measure_step(point: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
     """One configuration of the training step; see `measure.measure`."""
-    folder = sources.model_folder(point["model"])
-    layers = load(folder).config.num_hidden_layers
+    name, _, cached = point["strategy"].partition("+")
     steps = settings["warmup"] + settings["steps"] * settings["repeats"]
     config = Config.make(
-        model=folder, random_init=point["model"] == "bundled", dtype=point["dtype"],
-        packing=point["packing"], batch_size=point["batch"], max_steps=steps,
+        model=sources.model_folder(point["model"]), random_init=point["model"] == "bundled", dtype=point["dtype"],
+        packing=point["packing"], batch_size=point["batch"], max_steps=steps, cache_frozen=bool(cached),
+        cache_dir=sources.cache_dir(),
         **sources.data_settings(point["data"], point["length"], 2 * point["batch"]),
-        **STRATEGIES[point["strategy"]](layers))
+        **STRATEGIES[name](sources.layers(point["model"])))
     return measure.measure(config, *(settings[name] for name in ("warmup", "steps", "repeats", "seconds")))
 
 
-KINDS = {"step": measure_step, "peer": lambda point, settings: peer.measure(point)}
+KINDS = {"step": measure_step, "peer": lambda point, settings: peer.measure(point),
+         "program": savings.measure_program, "epoch": savings.measure_epoch}
 
 
 def measure_point(point: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
@@ -147,11 +165,13 @@ def measure_point(point: dict[str, Any], settings: dict[str, Any]) -> dict[str, 
 
 
 def report(record: Records) -> dict[str, Any]:
-    """Writes table.md and figure.png; returns the highest matmul share and the ratios to the peer."""
-    steps = [row for row in record.measured if row["point"]["kind"] == "step"]
-    peers = peer.compare([row for row in record.measured if row["point"]["kind"] == "peer"])
-    (record.folder / "table.md").write_text(table.markdown(record.about, steps, peers))
+    """Writes table.md, figure.png and savings.png; returns the highest matmul share, the peers and the targets."""
+    steps, peers = (gains.of_kind(record.measured, kind) for kind in ("step", "peer"))
+    peers, entries = peer.compare(peers), gains.compare(record.measured)
+    saved = {"targets": gains.targets(entries), "optimizer": gains.optimizer(record.measured)}
+    (record.folder / "table.md").write_text(table.markdown(record.about, steps, peers, entries, **saved))
     figure.draw(record.about, steps, peers, record.folder / "figure.png")
+    savings_figure.draw(record.about, entries, record.folder / "savings.png")
     best = max(steps, key=lambda row: row["matmul_share"], default=None)
     return {"highest_matmul_share": best and {"share": best["matmul_share"], "point": best["point"]},
-            "peers": peers}
+            "peers": peers, "savings": saved if entries else None}

@@ -3,32 +3,47 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from experiments.throughput.gains import HOW, by_setup, memory
+
 STEP_COLUMNS = ("model", "data", "batch x length", "trains", "dtype", "packed", "steps/s", "examples/s",
                 "real tokens/s", "spread", "padding", "GFLOP/step", "GFLOP/s", "share of matmul", "memory MB",
                 "compile s")
 PEER_COLUMNS = ("model", "data", "batch x length", "side", "runs", "examples/s", "real tokens/s",
                 "lowest to highest", "padding", "flaxbert is", "dev")
+SAVINGS_COLUMNS = ("frozen", "step ms", "times faster", "theory", "cached step ms", "times faster", "theory",
+                   "GFLOP/step", "cached", "memory MB", "cached", "optimizer MB", "epoch s", "first cached",
+                   "later ones")
 # A strategy of the grid, for people.
 TRAINS = {"full": "all", "half": "top half", "two_thirds": "top third", "head": "head"}
+VERDICTS = {True: "met", False: "NOT met", None: "not measured"}
 
 
-def markdown(about: dict[str, Any], steps: list[dict[str, Any]], peers: list[dict[str, Any]]) -> str:
-    """Where it was measured, a row a point, and the comparison with the peer where there is one.
+Entries = list[dict[str, Any]]
+
+
+def markdown(about: dict[str, Any], steps: Entries, peers: Entries, savings: Entries, targets: Entries,
+             optimizer: dict[str, Any] | None) -> str:
+    """Where it was measured, a row a point, and the comparison with the peer and the savings where there are any.
 
     Args:
       about: of the record.
       steps: rows of kind step.
       peers: from `peer.compare`.
+      savings: from `gains.compare`.
+      targets, optimizer: from the functions of that name in `gains.py`.
     """
     versions = ", ".join(f"{name} {about['versions'][name]}" for name in ("jax", "jaxlib", "torch")
                          if about["versions"].get(name))
     lines = [f"Measured {about['date']} with `--preset={about['preset']}` on {about['devices']} x "
              f"{about['device']} ({about['cores']} processor cores), {versions}, commit "
-             f"`{(about['commit'] or 'unknown')[:10]}`.", "",
-             *_lines(STEP_COLUMNS, map(_step, steps))]
+             f"`{(about['commit'] or 'unknown')[:10]}`."]
+    if steps:
+        lines += ["", *_lines(STEP_COLUMNS, map(_step, steps))]
     if peers:
         lines += ["", "The same files, weights and batch with the Hugging Face Trainer on PyTorch, whole programs "
                   "in turn:", "", *_lines(PEER_COLUMNS, map(_peer, peers))]
+    if savings:
+        lines += _savings(savings, targets, optimizer)
     return "\n".join(lines) + "\n"
 
 
@@ -48,15 +63,21 @@ def percent(value: float) -> str:
     return f"{100 * value:.1f} %"
 
 
+def trains(strategy: str) -> str:
+    """What a strategy of the grid trains, and whether from states that are kept."""
+    name, _, cached = strategy.partition("+")
+    return f"{TRAINS[name]}, {cached}" if cached else TRAINS[name]
+
+
 def _step(row: dict[str, Any]) -> list[str]:
     point = row["point"]
-    memory = row["peak_bytes"] or row["program_bytes"]
-    return [point["model"], point["data"], f"{point['batch']} x {point['length']}", TRAINS[point["strategy"]],
+    size = memory(row)
+    return [point["model"], point["data"], f"{point['batch']} x {point['length']}", trains(point["strategy"]),
             point["dtype"], "yes" if point["packing"] else "no", number(row["steps_per_second"]),
             number(row["examples_per_second"]), number(row["tokens_per_second"]), percent(row["spread"]),
             percent(row["padding_share"]), number(row["flops_per_step"] / 1e9),
             number(row["flops_per_second"] / 1e9), percent(row["matmul_share"]),
-            number(memory / 1e6) if memory else "", number(row["compile_seconds"])]
+            number(size / 1e6) if size else "", number(row["compile_seconds"])]
 
 
 def _peer(entry: dict[str, Any]) -> list[str]:
@@ -66,3 +87,46 @@ def _peer(entry: dict[str, Any]) -> list[str]:
             number(entry["train_examples_per_second"]), number(entry["train_tokens_per_second"]),
             f"{number(entry['lowest'])} to {number(entry['highest'])}", percent(entry["padding_share"]), ratio,
             ", ".join(f"{name} {value:.3f}" for name, value in entry["dev"].items() if value is not None)]
+
+
+def _savings(entries: Entries, targets: Entries, optimizer: dict[str, Any] | None) -> list[str]:
+    """Whether the targets are met, and a table for each setup."""
+    lines = ["", "What freezing saves, each number of layers in turn with training everything:", "",
+             *map(_target, targets)]
+    if optimizer:
+        lines.append(f"- The optimizer's memory follows what trains: **{VERDICTS[optimizer['met']]}**, "
+                     f"{optimizer['lowest']:.3f} to {optimizer['highest']:.3f} bytes a trained parameter.")
+    for title, found in by_setup(entries):
+        lines += ["", f"{title}:", "", *_lines(SAVINGS_COLUMNS, map(_saving, found))]
+    return lines
+
+
+def _target(target: dict[str, Any]) -> str:
+    what = "`--strategy=features --head=linear`" if target["strategy"] == "features" \
+        else f"{target['frozen']} layers frozen"
+    where = f" ({target['batch']} x {target['length']})" if target["found"] else ""
+    how = {"uncached": "without the cache", "cached": "with the cache, after the first epoch"}[target["how"]]
+    found = f", {number(target['found'])} x" if target["found"] else ""
+    return (f"- bert_base{where}, {what}, {how}: at least {target['wanted']:g} x faster: "
+            f"**{VERDICTS[target['met']]}**{found}.")
+
+
+def _saving(entry: dict[str, Any]) -> list[str]:
+    def scaled(value: float | None, unit: float = 1.0) -> str:
+        return "" if value is None else number(value / unit)
+
+    def faster(how: str) -> list[str]:
+        found = entry["faster"].get(how)
+        if not found:
+            return ["", "", ""]
+        expected = entry["theory"].get(how)
+        return [number(1000 * entry["step"][how]), f"{number(found['median'])} ({number(found['lowest'])} to "
+                f"{number(found['highest'])})", "" if expected is None else f"{expected:.2f}"]
+    programs = [entry["program"].get(how, {}) for how in HOW]
+    either = programs[0] or programs[1]
+    return [str(entry["frozen"]) if entry["strategy"] == "freeze" else entry["strategy"],
+            *(cell for how in HOW for cell in faster(how)),
+            *(scaled(each.get("flops_per_step"), 1e9) for each in programs),
+            *(scaled(memory(each) if each else None, 1e6) for each in programs),
+            scaled(either.get("optimizer_bytes"), 1e6),
+            *(scaled(entry["epoch"].get(name)) for name in ("uncached", "first", "cached"))]

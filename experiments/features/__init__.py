@@ -1,0 +1,1 @@
+"""Features of the frozen model, or fine-tuning?"""

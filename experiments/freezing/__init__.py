@@ -1,0 +1,1 @@
+"""What do frozen layers cost, and what do they save?"""

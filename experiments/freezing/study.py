@@ -1,0 +1,83 @@
+"""The freezing study: score and time by the number of frozen layers. Question, commands and results: README.md."""
+
+import dataclasses
+import tempfile
+import time
+from typing import Any
+
+import jax.numpy as jnp
+
+from experiments import training
+from experiments.freezing import figure, table
+from experiments.records import Records
+from flaxbert import activations, parallel
+from flaxbert.config import Config
+from flaxbert.errors import InputError
+from flaxbert.prepare import prepare
+
+QUESTION = "What do frozen layers cost in score, and what do they save in time, when they are computed once?"
+
+FLAGS = {"model": f"The pre-trained model: {', '.join(training.MODELS)}, or what flaxbert's --model takes.",
+         "tasks": "Only these tasks.", "frozen_layers": "Freeze 0, 1, ..., so many of the bottom layers.",
+         "seeds": "Runs of each kind, seeds 0, 1, ...", "epochs": "Epochs of every run.",
+         "rate": "Peak learning rate of every run.", "batch_size": "Examples a step.",
+         "limits": "Training examples, TASK=NUMBER each; of a task that is not named all.",
+         "eval_examples": "Score the first so many dev examples; 0: all."}
+
+_COMMON = {"rate": 5e-5, "epochs": 3.0, "batch_size": 16}
+
+PRESETS: dict[str, dict[str, Any]] = {
+    # A minute: does everything work.
+    "tiny": {**_COMMON, "model": "bundled", "tasks": ("toy_pair",), "frozen_layers": 2, "seeds": 1,
+             "limits": ("toy_pair=64",), "eval_examples": 64},
+    # About an hour on two CPU cores.
+    "small": {**_COMMON, "model": "minilm", "tasks": ("mrpc", "squad"), "frozen_layers": 6, "seeds": 1,
+              "limits": ("squad=1500",), "eval_examples": 1000},
+    # An accelerator.
+    "paper": {**_COMMON, "model": "bert-base-uncased", "tasks": ("mrpc", "mnli", "squad"), "frozen_layers": 12,
+              "seeds": 5, "batch_size": 32, "limits": (), "eval_examples": 0},
+}
+
+
+def points(settings: dict[str, Any]) -> list[dict[str, Any]]:
+    """Seed by seed, and all tasks of a number of layers before those of the next."""
+    if settings["seeds"] < 1 or settings["frozen_layers"] < 0:
+        raise InputError("--seeds: at least 1; --frozen_layers: at least 0")
+    training.limits(settings["limits"])
+    missing = training.missing("freezing", {"--tasks": settings["tasks"]})
+    here = [task for task in settings["tasks"] if task not in missing]
+    return [{"task": task, "frozen": frozen, "seed": seed} for seed in range(settings["seeds"])
+            for frozen in range(settings["frozen_layers"] + 1) for task in here]
+
+
+def measure_point(point: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+    """Dev after the last step, and what training and the states of the frozen layers took."""
+    with tempfile.TemporaryDirectory(prefix="flaxbert-freezing-") as folder:  # the states of this point alone
+        config = {**training.settings_of(point["task"], settings), "seed": point["seed"],
+                  "strategy": "freeze", "frozen_layers": point["frozen"], "cache_dir": folder,
+                  "epochs": settings["epochs"], "learning_rate": settings["rate"]}
+        return {"cache_seconds": cache_seconds(Config.make(**config)), **training.trained(config)}
+
+
+def cache_seconds(config: Config) -> float:
+    """Seconds that computing and writing the states of a run takes, without compiling; the run finds them."""
+    ready = prepare(dataclasses.replace(config, cache_frozen="false"), parallel.make(config).shards)
+    model, dtype = ready.model, jnp.dtype(ready.model.dtype).name
+    layers = activations.layers_to_keep(config, ready.task.kind, model.reads, model.frozen_prefix, config.epochs)
+    bottom = activations.Bottom(model.config, ready.params["bert"], layers, dtype, dtype)
+    splits = {split: each for split, each in ready.encoded.items() if each.labels is not None}
+    # The first time compiles.
+    if not layers or activations.keep(config, bottom, splits, {"task": config.task}) is None:
+        return 0.0
+    with tempfile.TemporaryDirectory(prefix="flaxbert-freezing-") as again:
+        begun = time.perf_counter()
+        activations.keep(dataclasses.replace(config, cache_dir=again), bottom, splits, {})
+        return round(time.perf_counter() - begun, 2)
+
+
+def report(record: Records) -> dict[str, Any]:
+    """Writes table.md and figure.png; returns a row a task and number of frozen layers."""
+    rows = table.by_layers(record.measured)
+    (record.folder / "table.md").write_text(table.markdown(record.about, rows))
+    figure.draw(record.about, rows, record.folder / "figure.png")
+    return {"frozen": rows}

@@ -1,0 +1,43 @@
+"""What the tables of several studies share: scores over seeds as text, and Markdown."""
+
+import statistics
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+
+def over_seeds(measured: Iterable[dict[str, Any]], **point: Any) -> list[dict[str, Any]]:
+    """The rows of all seeds of a point, in the order of the seeds."""
+    mine = [row for row in measured if {**row["point"], **point} == row["point"]]
+    return sorted(mine, key=lambda row: row["point"]["seed"])
+
+
+def scores(rows: Iterable[dict[str, Any]]) -> list[float]:
+    """The main metric of each row; one that was no number is left out."""
+    return [score for row in rows if (score := row["scores"][row["metric"]]) is not None]
+
+
+def spread(*groups: Sequence[float]) -> float | None:
+    """The largest sample standard deviation of these groups; None where none has two values."""
+    return max((statistics.stdev(values) for values in groups if len(values) > 1), default=None)
+
+
+def mean(values: Sequence[float]) -> str:
+    """Mean ± sample standard deviation (n)."""
+    deviation = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):.3f}{deviation} ({len(values)})"
+
+
+def where(about: dict[str, Any]) -> str:
+    """When, on what and with which code a record was measured.
+
+    Args:
+      about: of the record.
+    """
+    device = f"{about['devices']} x {about['device']} ({about['cores']} processor cores)"
+    return (f"Measured {about['date']} with `--preset={about['preset']}` on {device}, commit "
+            f"`{(about['commit'] or 'unknown')[:10]}`")
+
+
+def lines(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Lines of a Markdown table."""
+    return [f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *rows)]

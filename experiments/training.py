@@ -1,0 +1,106 @@
+"""One training run of a study: its model, its data, and what came of it.
+
+Models and data that are no part of the project lie in the folder that FLAXBERT_DATA names.
+"""
+
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.outside import outside
+from experiments.records import PointFailed
+from flaxbert import tasks
+from flaxbert.config import Config
+from flaxbert.errors import InputError, RunFailed, note, one_of
+from flaxbert.records import read_run
+from flaxbert.train import finetune
+
+# Name -> folder under FLAXBERT_DATA.
+MODELS = {"minilm": "models/minilm-l6-h384-uncased"}
+DATA = {"conll2003": "data/conll2003", "mnli": "data/glue/MNLI", "mrpc": "data/glue/MRPC",
+        "sick_e": "data/sick", "sick_r": "data/sick", "squad": "data/squad", "sst2": "data/glue/SST-2",
+        "stsb": "data/glue/STS-B"}
+TOYS = tuple(task.name for task in tasks.TASKS.values() if task.generate)
+
+
+def missing(study: str, given: Mapping[str, Iterable[str]]) -> set[str]:
+    """The tasks whose data are not here; that they are left out is told.
+
+    Args:
+      study: its name.
+      given: flag -> the tasks that it names.
+
+    Raises:
+      InputError: a task that studies have no data of.
+    """
+    names = [one_of(name, (*TOYS, *DATA), flag) for flag, each in given.items() for name in each]
+    absent = [name for name in dict.fromkeys(names) if name in DATA and not outside(DATA[name])]
+    if absent:
+        note(f"{study}: left out for want of FLAXBERT_DATA: {', '.join(absent)}")
+    return set(absent)
+
+
+def model(name: str) -> str:
+    """What --model is to be: the folder of one of MODELS, any other name as it is.
+
+    Raises:
+      InputError: FLAXBERT_DATA lacks it.
+    """
+    folder = outside(MODELS[name]) if name in MODELS else name
+    if folder is None:
+        raise InputError(f"--model={name}: FLAXBERT_DATA names no folder with {MODELS[name]}; --model=bundled "
+                         "needs none")
+    return str(folder)
+
+
+def limits(given: Sequence[str]) -> dict[str, int]:
+    """Task -> training examples, from TASK=NUMBER each."""
+    found = {}
+    for each in given:
+        name, _, number = each.partition("=")
+        if not number.isdecimal():
+            raise InputError(f"--limits={each}: should be TASK=NUMBER, with commas between")
+        found[one_of(name, (*TOYS, *DATA), "--limits")] = int(number)
+    return found
+
+
+def settings_of(task: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a `Config` that a study's `model`, `limits`, `eval_examples` and `batch_size` make.
+
+    Of a task's files only those of train and dev are read: nothing else is scored.
+    """
+    files = tasks.get(task).files
+    named = {f"{split}_file": str(outside(DATA[task]) / files[split])
+             for split in ("train", "dev")} if task in DATA else {}
+    return {"task": task, **named, "model": model(settings["model"]), "batch_size": settings["batch_size"],
+            "max_train_examples": limits(settings["limits"]).get(task, 0),
+            "max_eval_examples": settings["eval_examples"]}
+
+
+def trained(config: dict[str, Any]) -> dict[str, Any]:
+    """Trains one run, whose folder is not kept; the scores are those of dev after the last step.
+
+    Args:
+      config: settings of a `Config`.
+
+    Returns:
+      {"metric": the task's first, "scores": of dev, "training_seconds": without compiling, evaluating and saving,
+      "parameters_trained", "cached_layers"}.
+
+    Raises:
+      PointFailed: the loss was not finite.
+    """
+    with tempfile.TemporaryDirectory(prefix="flaxbert-study-") as scratch:
+        chosen = Config.make(**config, evals_per_epoch=0, tensorboard=False, output_dir=str(Path(scratch) / "run"))
+        try:
+            result = finetune(chosen)
+        except RunFailed as error:
+            raise PointFailed(str(error)) from error
+        if result["status"] == "interrupted":
+            raise KeyboardInterrupt
+        _, about = read_run(result["run"])
+    examples = chosen.epochs * about["examples"]["train"]
+    return {"metric": result["main_metric"], "scores": result["metrics"]["dev"],
+            "training_seconds": round(examples / result["examples_per_second"], 2),
+            "parameters_trained": result["parameters_trained"], "cached_layers": about["cached_layers"]}
