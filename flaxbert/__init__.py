@@ -4,10 +4,12 @@
     result = flaxbert.finetune(task="mrpc", data_dir="data/glue/MRPC", model="bert-base-uncased")
     predict = flaxbert.load(result["run"])
     predict([("He left.", "He went away.")])
+    flaxbert.load([result["run"], other_run])([("He left.", "He went away.")])  # heads of one backbone, run once
 
 Names and defaults of `finetune` are those of the command line's flags.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 __version__ = "0.1.0"
@@ -30,8 +32,11 @@ def pretrain(**settings: Any) -> dict[str, Any]:
     return finetune(**settings, task="pretrain")
 
 
-def load(path: str, checkpoint: str = "best") -> Any:
-    """A predictor from a run, an exported folder or a fine-tuned hub model: `flaxbert.predict.Predictor`."""
+def load(path: str | Sequence[str], checkpoint: str = "best") -> Any:
+    """A predictor from a run, an exported folder or a fine-tuned hub model: `flaxbert.predict.Predictor`.
+
+    From a list of those, heads of one backbone, one for all of them: `flaxbert.predict.Predictors`.
+    """
     from flaxbert import predict
     return predict.load(path, checkpoint)
 

@@ -6,8 +6,6 @@ they run once, over the tokens alone, without padding, and batches carry what th
 Letters: N examples, R rows, T tokens a row, E examples a row, S kept layers, D width.
 """
 
-import dataclasses
-import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -19,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flaxbert import disk_cache, parallel, trees
+from flaxbert import disk_cache, fingerprint, parallel, trees
 from flaxbert.bert import Bert, BertConfig
 from flaxbert.config import Config
 from flaxbert.data import Encoded
@@ -27,9 +25,7 @@ from flaxbert.disk_cache import readable
 from flaxbert.errors import InputError, note, refuse
 from flaxbert.inference import Inference
 
-# Of an encoder's shape, what changes nothing in the states of the layers that are kept.
-_INDIFFERENT = ("num_hidden_layers", "hidden_dropout_prob", "attention_probs_dropout_prob", "initializer_range",
-                "pad_token_id")
+FORMAT = 1  # raised when the same weights come to other states, so that nobody uses old ones
 _ADVICE = "a smaller --cache_dtype, fewer --layers or another --cache_dir would help"
 
 
@@ -94,15 +90,14 @@ class Bottom:
 
     @cached_property
     def _fingerprint(self) -> str:
-        shape = {name: x for name, x in dataclasses.asdict(self.config).items() if name not in _INDIFFERENT}
-        told = json.dumps([shape, self.layers, self.arithmetic, self.dtype])
-        return _digest(told, trees.flatten(below(self.params, self.layers)))
+        told = json.dumps([FORMAT, fingerprint.shape(self.config), self.layers, self.arithmetic, self.dtype])
+        return fingerprint.digest(told, trees.flatten(below(self.params, self.layers)))
 
     def key(self, encoded: Encoded) -> str:
         """32 hexadecimal digits for all that the states of a split depend on: weights, tokens, layers, types."""
         names = ("tokens", "offsets", "second")  # positions follow from the offsets
         given = {name: np.asarray(getattr(encoded, name), np.int64) for name in names}
-        return _digest(self._fingerprint, given)[:32]
+        return fingerprint.digest(self._fingerprint, given)[:32]
 
     @cached_property
     def _on_devices(self) -> tuple[Inference, Any]:
@@ -118,16 +113,6 @@ class Bottom:
             inference.outputs(params, encoded, f"computing layer {_list(self.layers)} of {name}", into=into)
 
 
-def _digest(text: str, arrays: Mapping[str, np.ndarray]) -> str:
-    """SHA-256 of a text and of named arrays."""
-    digest = hashlib.sha256(text.encode())
-    for name in sorted(arrays):
-        array = np.ascontiguousarray(arrays[name])
-        digest.update(f"{name} {array.dtype} {array.shape}".encode())
-        digest.update(array)
-    return digest.hexdigest()
-
-
 def _list(numbers: Iterable[int]) -> str:
     return ", ".join(map(str, numbers))
 
@@ -140,8 +125,8 @@ def folder_of(config: Config) -> Path:
 def layers_to_keep(config: Config, kind: str, reads: Iterable[int], frozen: int, passes: float) -> tuple[int, ...]:
     """The layers that a run computes once, as --cache_frozen wants it; () for none.
 
-    auto: where a Transformer layer is saved, and more than one pass is made over the data or later runs have use
-    for the same states (features).
+    auto: where a Transformer layer is saved, and more than one pass is made over the data, or one and later runs
+    have use for the same states (features).
 
     Args:
       config: the settings.
@@ -150,17 +135,20 @@ def layers_to_keep(config: Config, kind: str, reads: Iterable[int], frozen: int,
       passes: over the training split.
 
     Raises:
-      InputError: --cache_frozen=true, where it cannot be.
+      InputError: --cache_frozen=true, or a --cache_dtype, where it cannot be.
     """
     layers = needed(reads, frozen)
     obstacles = {"pre-training draws its masks anew at each step": kind == "pretraining",
                  f"nothing is frozen from the embeddings up with --strategy={config.strategy}": not layers,
                  "--frozen_dropout draws what frozen layers say anew at each step": config.frozen_dropout}
     obstacle = next((why for why, holds in obstacles.items() if holds), "")
+    if config.cache_dtype != "auto" and (obstacle or config.cache_frozen == "false"):
+        raise InputError(f"--cache_dtype={config.cache_dtype}: nothing is kept: "
+                         f"{obstacle or '--cache_frozen=false'}; leave it out")
     if config.cache_frozen == "true":
         refuse([obstacle] if obstacle else [], "--cache_frozen=true")
         return layers
-    pays = max(layers, default=0) > 0 and (passes > 1 or config.strategy == "features")
+    pays = max(layers, default=0) > 0 and (passes > 1 or (passes == 1 and config.strategy == "features"))
     if config.cache_frozen == "false" or not pays:
         return ()
     if obstacle:
@@ -186,18 +174,25 @@ def keep(config: Config, bottom: Bottom, splits: Mapping[str, Encoded],
     Raises:
       InputError: likewise, with --cache_frozen=true.
     """
-    found, problem = {}, ""
-    try:
-        problem = _no_room(config, bottom, splits)
-        found = {} if problem else _fetch(config, bottom, splits, about)
-    except OSError as error:
-        problem = f"--cache_dir={config.cache_dir}: {error.strerror or error}; {_ADVICE}"
-    if not parallel.everywhere(not problem):
-        problem = problem or "--cache_dir: another process of the pod cannot write to its own"
-        if config.cache_frozen == "true":
-            raise InputError(problem)
-        note(f"{problem}; going on without, frozen layers are computed at each step")
-        return None
+    found: dict[str, np.ndarray] = {}
+
+    def fetch() -> str:
+        found.update(_fetch(config, bottom, splits, about))
+        return ""
+    for attempt in (partial(_no_room, config, bottom, splits), fetch):
+        try:
+            problem = attempt()
+        except OSError as error:
+            problem = f"--cache_dir={config.cache_dir}: {error.strerror or error}; {_ADVICE}"
+        except disk_cache.NotFinite:
+            problem = (f"--cache_dtype={bottom.dtype}: cannot hold what layer {_list(bottom.layers)} says; "
+                       "bfloat16 or float32 can, if the model is sound")
+        if not parallel.everywhere(not problem):
+            problem = problem or "--cache_dir: another process of the pod cannot write to its own"
+            if config.cache_frozen == "true":
+                raise InputError(problem)
+            note(f"{problem}; going on without, frozen layers are computed at each step")
+            return None
     return found
 
 
@@ -207,7 +202,8 @@ def _no_room(config: Config, bottom: Bottom, splits: Mapping[str, Encoded]) -> s
     Without being told to (auto) half of what is free is left free.
     """
     folder = folder_of(config)
-    missing = {name: each for name, each in splits.items() if not (folder / bottom.key(each)).exists()}
+    missing = {name: each for name, each in splits.items()
+               if not disk_cache.present(folder, bottom.key(each), bottom.shape(each), bottom.dtype)}
     what = f"layer {_list(bottom.layers)} of {', '.join(splits)}"
     if not missing:
         note(f"{what}: read from {folder}")

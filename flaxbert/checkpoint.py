@@ -3,9 +3,11 @@
 `checkpoints/last/STEP` holds the whole state (items `params` and `training`), `checkpoints/best/STEP` the
 parameters of the best evaluation. Both hold one unreplicated model as plain arrays, whatever
 placement trained it. Two of each are kept, so that a damaged one has one before it.
+
+Of a run that leaves its encoder as it was they hold the head alone: what is said of them tells its `backbone`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,11 @@ from flaxbert.steps import TrainState
 WHICH = ("best", "last")
 
 
+def kept(params: Mapping[str, Any], backbone: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Of a model's parameters those that a checkpoint holds: not the encoder where a backbone stands for it."""
+    return {part: tree for part, tree in params.items() if not (backbone and part == "bert")}
+
+
 class Checkpoints:
     """The two series of checkpoints of one run. All processes of a pod call every method."""
 
@@ -30,14 +37,14 @@ class Checkpoints:
         self._best_on_its_way: Any = None
 
     def save(self, state: TrainState, about: dict[str, Any]) -> None:
-        """Saves the whole state (host arrays) in the background; `about` is JSON."""
+        """Saves the whole state (host arrays, `kept`) in the background; `about` is JSON."""
         if self._best_on_its_way:  # a run must never go on from a step whose best parameters were not yet written
             self._best_on_its_way.result()
         training = {"step": state.step, "opt_state": state.opt_state, "key": state.key}
         self._save("last", int(state.step), {"params": state.params, "training": training}, about)
 
     def save_best(self, step: int, params: Any, about: dict[str, Any]) -> None:
-        """Saves the parameters (host arrays) as the best so far, likewise."""
+        """Saves the parameters (host arrays, `kept`) as the best so far, likewise."""
         self._best_on_its_way = self._save("best", step, {"params": params}, about)
 
     def _save(self, which: str, step: int, items: dict[str, Any], about: dict[str, Any]) -> Any:
@@ -50,20 +57,22 @@ class Checkpoints:
         """The newest whole state that can be read, and what was saved about it; None where none was saved.
 
         Args:
-          template: a state of the same structure; gives shapes and types.
+          template: a state of the same structure; gives shapes and types, and the encoder where it was left out.
 
         Raises:
           InputError: there are checkpoints, but none can be read, or they are of another model.
         """
         series = self._series["last"]
-        want = {"params": template.params,
-                "training": {"step": template.step, "opt_state": template.opt_state, "key": template.key}}
-        for step, items, about in _readable(series, want):
-            problems = trees.mismatches(items["params"], template.params)
+        training = {"step": template.step, "opt_state": template.opt_state, "key": template.key}
+
+        def params(about: dict[str, Any]) -> dict[str, Any]:
+            return kept(template.params, about.get("backbone"))
+        for step, items, about in _readable(series, lambda about: {"params": params(about), "training": training}):
+            problems = trees.mismatches(items["params"], params(about))
             if problems:
                 raise InputError(f"{series.directory}/{step}: another model: {'; '.join(problems[:4])}")
             self._forget_after(step)
-            return template.replace(params=items["params"], **items["training"]), about
+            return template.replace(params={**template.params, **items["params"]}, **items["training"]), about
         if series.checkpoints:
             raise InputError(f"--resume: no checkpoint in {series.directory} can be read; nothing was changed; "
                              "--overwrite starts anew")
@@ -82,12 +91,18 @@ class Checkpoints:
             series.close()
 
 
-def _readable(series: ocp.training.Checkpointer, want: dict[str, Any]) -> Iterator[tuple[int, Any, dict]]:
-    """(step, items, about) from the newest on; one that cannot be read is named and passed over."""
+def _readable(series: ocp.training.Checkpointer,
+              want: Callable[[dict[str, Any]], dict[str, Any]]) -> Iterator[tuple[int, Any, dict]]:
+    """(step, items, about) from the newest on; one that cannot be read is named and passed over.
+
+    Args:
+      series: of checkpoints.
+      want: about -> templates of the items.
+    """
     for step in sorted((c.step for c in series.checkpoints), reverse=True):
         try:
-            items = series.load_checkpointables(step, want)
             about = series.checkpointables_metadata(step).custom_metadata or {}
+            items = series.load_checkpointables(step, want(about))
         except Exception as error:  # Orbax and TensorStore raise many kinds for damaged files
             reason = next(iter(str(error).splitlines()), "") or type(error).__name__
             note(f"{series.directory}/{step}: damaged ({reason[:120]}); falling back to the one before")
@@ -96,7 +111,7 @@ def _readable(series: ocp.training.Checkpointer, want: dict[str, Any]) -> Iterat
 
 
 def load_params(run: str | Path, which: str = "best") -> tuple[dict, dict[str, Any]]:
-    """Parameters of a run as numpy arrays, and what was saved about them.
+    """Parameters of a run as numpy arrays, `kept`, and what was saved about them; with `checkpoint`, best or last.
 
     Args:
       run: the run's directory.
@@ -112,10 +127,10 @@ def load_params(run: str | Path, which: str = "best") -> tuple[dict, dict[str, A
         if not folder.is_dir():
             continue
         with ocp.training.Checkpointer(folder) as series:
-            for _, items, about in _readable(series, {"params": None}):
+            for _, items, about in _readable(series, lambda _: {"params": None}):
                 if name != which:
                     note(f"{run}: no readable best checkpoint; taking the last")
-                return _as_dict(items["params"]), about
+                return _as_dict(items["params"]), {**about, "checkpoint": name}
     raise InputError(f"{run}/checkpoints: no readable checkpoint; finish the run or train it with --resume")
 
 

@@ -102,6 +102,8 @@ def _cache(settings: dict[str, Any]) -> None:
     from flaxbert.disk_cache import clear, describe, readable
     folder = Path(settings.get("cache_dir") or Config.cache_dir).expanduser()
     if settings["word"] == "list":
+        if "unused_days" in settings:
+            raise InputError("--unused_days: only with `flaxbert cache clear`")
         print(describe(folder))
         return
     count, freed = clear(folder, settings.get("unused_days", 0.0) * 86400)
@@ -127,7 +129,7 @@ class Command:
     words: tuple[str, ...] = ()
 
 
-_RUN = ("run", "", "A run's folder; to predict with, an exported one too.")
+_RUN = ("run", "", "A run's folder.")
 _SKIP = ("skip_bad_rows", False, "Skip and count rows that cannot be read, in place of stopping.")
 _CHECKPOINT = ("checkpoint", "best", "best or last.")
 _COLUMNS = tuple((f.name, f.default, f"With --predictions, {f.metadata['help']}")
@@ -145,7 +147,9 @@ COMMANDS: dict[str, Command] = {
         ("file", "", "Score on this file, laid out as the task's, in place of a split."), *_COLUMNS,
         ("write", "", "Folder for the run's predictions of the split in the official format."), _SKIP)),
     "predict": Command(_predict, "Predict labels for a file of texts.", (
-        _RUN, ("input", "-", "TSV, CSV or JSONL with texts; - is standard input."),
+        ("run", [], "A run's folder, or an exported one. Several times: heads of one backbone, which runs once "
+         "for all of them."),
+        ("input", "-", "TSV, CSV or JSONL with texts; - is standard input."),
         ("output", "-", "JSONL, or TSV by its ending; - is standard output."), _CHECKPOINT, _SKIP), ("run",)),
     "export": Command(_export, "Write a run as a Hugging Face folder, which PyTorch loads.", (
         _RUN, ("to", "", "The folder to write."), _CHECKPOINT,
@@ -182,7 +186,8 @@ def _define(name: str, default: Any, kind: Any, text: str, values: flags.FlagVal
         flags.DEFINE_list(name, ",".join(map(str, default)), text, flag_values=items)
         return
     define = {"bool": flags.DEFINE_bool, "int": flags.DEFINE_integer, "float": flags.DEFINE_float,
-              "float | None": flags.DEFINE_float, "str": flags.DEFINE_string}[kind]
+              "float | None": flags.DEFINE_float, "str": flags.DEFINE_string,
+              "list": flags.DEFINE_multi_string}[kind]
     define(name, default, text, flag_values=values)
 
 
@@ -212,7 +217,7 @@ def _help(name: str, grouped: dict[str, list[tuple[str, Any, str]]]) -> str:
     for title, rows in grouped.items():
         lines += ["", f"{title}:"]
         for flag, default, text in rows:
-            default = ",".join(map(str, default)) if isinstance(default, tuple) else default
+            default = ",".join(map(str, default)) if isinstance(default, tuple | list) else default
             shown = "" if default in ("", None) else f" [{default}]"
             lines += textwrap.wrap(f"--{flag}: {text}{shown}", 100, initial_indent="  ",
                                    subsequent_indent="      ")

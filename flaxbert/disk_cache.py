@@ -149,6 +149,13 @@ def _make(folder: Path, key: str, shape: tuple[int, ...], dtype: str, about: Map
         shutil.rmtree(part, ignore_errors=True)
 
 
+def present(folder: Path, key: str, shape: tuple[int, ...], dtype: str) -> bool:
+    """Whether the array of a key is there, as far as its length tells."""
+    with suppress(OSError):
+        return (folder / key / "array.bin").stat().st_size == size_of(shape, dtype)
+    return False
+
+
 def _map(folder: Path, key: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
     return np.memmap(folder / key / "array.bin", np.dtype(dtype), "r", shape=shape)
 

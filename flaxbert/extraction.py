@@ -6,9 +6,7 @@ Letters: N texts, R rows, T tokens a row, E texts a row, S layers, D width.
 import dataclasses
 import itertools
 import json
-import struct
-import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,9 +16,10 @@ import numpy as np
 
 from flaxbert import disk_cache, families, pretrained, tasks
 from flaxbert.activations import Bottom
+from flaxbert.array_formats import FORMATS
 from flaxbert.config import Config
 from flaxbert.data import Encoded
-from flaxbert.disk_cache import ArrayFile, readable
+from flaxbert.disk_cache import readable
 from flaxbert.errors import InputError, note, one_of
 from flaxbert.heads.layers import parse
 from flaxbert.heads.pooling import at, highest, mean
@@ -28,8 +27,6 @@ from flaxbert.tasks import custom, files
 from flaxbert.tasks.base import Examples, Layout
 
 DTYPES = ("float32", "float16", "bfloat16")
-# What safetensors calls them, and those of the arrays beside.
-_SAFETENSORS = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "int32": "I32", "int64": "I64"}
 
 
 class Features(NamedTuple):
@@ -169,10 +166,10 @@ def extract(output: str, input: str = "-", text_columns: Sequence[str] = (), ski
       InputError: as `Extractor`; a file that cannot be read, or written; a disk without room.
     """
     target = Path(output).expanduser()
-    if target.suffix not in SAVERS and (not target.suffix or target.is_dir()):
+    if target.suffix not in FORMATS and (not target.suffix or target.is_dir()):
         target /= "features.safetensors"
-    if target.suffix not in SAVERS:
-        raise InputError(f"--output={output}: give a file that ends in {' or '.join(SAVERS)}, or a folder")
+    if target.suffix not in FORMATS:
+        raise InputError(f"--output={output}: give a file that ends in {' or '.join(FORMATS)}, or a folder")
     if target.suffix == ".npz" and settings.get("dtype") == "bfloat16":
         raise InputError(f"--dtype=bfloat16: numpy's files have none; give --output={target.stem}.safetensors")
     extractor = Extractor(**settings)
@@ -184,12 +181,16 @@ def extract(output: str, input: str = "-", text_columns: Sequence[str] = (), ski
     others = {"offsets": encoded.offsets, "token_ids": encoded.tokens}
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        _tell_room(target, disk_cache.size_of(bottom.shape(encoded), bottom.dtype), len(encoded))
+        size = disk_cache.size_of(bottom.shape(encoded), bottom.dtype)
+        _tell_room(target, size * FORMATS[target.suffix].copies, len(encoded))
         with _whole(target) as part, _whole(target.with_suffix(".tokens.json")) as beside:
-            SAVERS[target.suffix](part, bottom.shape(encoded), bottom.dtype, others, extractor.about,
+            FORMATS[target.suffix].write(part, bottom.shape(encoded), bottom.dtype, others, extractor.about,
                                   lambda into: bottom.write(encoded, name, into))
             beside.write_text(json.dumps({**extractor.about, "tokens": extractor.tokens(encoded)},
                                          ensure_ascii=False) + "\n", "utf-8")
+    except disk_cache.NotFinite as error:
+        raise InputError(f"--dtype={bottom.dtype}: cannot hold what these layers say; float32 or bfloat16 can, if "
+                         f"{extractor.about['model']} is sound") from error
     except OSError as error:
         raise InputError(f"--output={output}: cannot be written: {error.strerror or error}") from error
     return target
@@ -210,9 +211,9 @@ def _tell_room(target: Path, size: int, count: int) -> None:
     """Tells what will be written and what is free; refuses what does not fit."""
     free = disk_cache.free(target.parent)
     if size > free:
-        raise InputError(f"--output={target}: the features take {readable(size)}, {readable(free)} are free; "
-                         "fewer --layers, --dtype=float16 or --pooling would help")
-    note(f"{target}: features of {count} texts, {readable(size)}; {readable(free)} are free")
+        raise InputError(f"--output={target}: writing the features takes {readable(size)}, {readable(free)} are "
+                         "free; fewer --layers, --dtype=float16 or --pooling would help")
+    note(f"{target}: features of {count} texts; writing them takes {readable(size)}, {readable(free)} are free")
 
 
 @contextmanager
@@ -224,42 +225,3 @@ def _whole(target: Path) -> Iterator[Path]:
         part.replace(target)
     finally:
         part.unlink(missing_ok=True)
-
-
-def _save_safetensors(path: Path, shape: tuple[int, ...], dtype: str, others: Mapping[str, np.ndarray],
-                      about: Mapping[str, Any], fill: Callable[[ArrayFile], None]) -> None:
-    """Writes the format itself: its own library wants all of it in memory (github.com/huggingface/safetensors)."""
-    header: dict[str, Any] = {"__metadata__": {name: str(value) for name, value in about.items()}}
-    end = 0
-    for name, of, kind in (*((name, x.shape, x.dtype.name) for name, x in others.items()),
-                           ("features", shape, dtype)):
-        begin, end = end, end + disk_cache.size_of(of, kind)
-        header[name] = {"dtype": _SAFETENSORS[kind], "shape": of, "data_offsets": [begin, end]}
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    with path.open("wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text)
-        for array in others.values():
-            file.write(array.tobytes())
-        fill(ArrayFile(file, shape, dtype, file.tell()))
-
-
-def _save_npz(path: Path, shape: tuple[int, ...], dtype: str, others: Mapping[str, np.ndarray],
-              about: Mapping[str, Any], fill: Callable[[ArrayFile], None]) -> None:
-    """The features first as a file of their own, since a member of an archive is written from begin to end."""
-    features = path.with_suffix(".npy")
-    try:
-        with features.open("wb") as file:
-            np.lib.format.write_array_header_2_0(file, {
-                "descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape})
-            fill(ArrayFile(file, shape, dtype, file.tell()))
-        with zipfile.ZipFile(path, "w") as archive:
-            archive.write(features, "features.npy")
-            for name, array in others.items():
-                with archive.open(f"{name}.npy", "w") as member:
-                    np.lib.format.write_array(member, array)
-    finally:
-        features.unlink(missing_ok=True)
-
-
-SAVERS: dict[str, Callable[..., None]] = {".safetensors": _save_safetensors, ".npz": _save_npz}

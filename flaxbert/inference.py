@@ -4,6 +4,7 @@ Letters: N examples, R rows, T tokens a row, E slots a row.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -22,19 +23,34 @@ def _up(number: int, multiple: int) -> int:
     return -(-number // multiple) * multiple
 
 
+def _room(encoded: Encoded, per_token: bool, found: np.ndarray) -> np.ndarray:
+    """Zeros for the outputs of a whole split, of which `found` are those of one batch."""
+    return np.zeros((len(encoded.tokens) if per_token else len(encoded), *found.shape[2:]), np.float32)
+
+
+def _fill(encoded: Encoded, part: Plan, per_token: bool, found: np.ndarray, out: Any) -> None:
+    """Puts the outputs of a batch, which stand where its plan says, where they belong in those of the split."""
+    if not per_token:
+        out[part.examples] = found[part.row, part.slot]
+        return
+    begins, lengths = encoded.starts[part.examples], encoded.lengths[part.examples]
+    for row, start, begin, size in zip(part.row, part.start, begins, lengths, strict=True):
+        out[begin:begin + size] = found[row, start:start + size]
+
+
 class Inference:
     """Runs a model over encoded splits; keeps one compiled program for each shape that it meets.
 
     Args:
-      apply: (params, batch, dropout) -> outputs [R, E, ...], or [R, T, ...] where `per_token`.
+      apply: (params, batch, dropout) -> outputs [R, E, ...], or [R, T, ...] where `per_token`; or a tree of them.
       placement: where it runs.
       packing: as in `packing.pack`.
-      per_token: the outputs are of tokens.
+      per_token: the outputs are of tokens; or a tree of bool like that of the outputs.
       needs_labels: they are computed with labels and weights in the batch.
       batch: makes the model's batch of the collated one.
     """
 
-    def __init__(self, apply: Callable, placement: Placement, packing: bool = True, per_token: bool = False,
+    def __init__(self, apply: Callable, placement: Placement, packing: bool = True, per_token: Any = False,
                  needs_labels: bool = False, batch: Callable[[dict], dict] = dict):
         self._step = make_eval_step(apply, placement.axis)
         self._per_token = per_token
@@ -55,7 +71,7 @@ class Inference:
 
     def outputs(self, params: Any, encoded: Encoded, what: str = "", hidden: bool = False,
                 into: Any = None) -> Any:
-        """Outputs [N, ...]; per token [tokens, ...], in the order of `encoded.tokens`.
+        """Outputs [N, ...]; per token [tokens, ...], in the order of `encoded.tokens`; or a tree of them.
 
         Args:
           params: placed by `placement.put`.
@@ -63,10 +79,10 @@ class Inference:
           what: names the progress bar.
           hidden: show none.
           into: where they go as each batch is done, by `into[begin:end] = values`, or `into[numbers] = values` of
-            examples; default: a new float32 array.
+            examples; default: new float32 arrays.
 
         Returns:
-          the array, or `into`.
+          the arrays, or `into`.
         """
         plan, rows, row_length, slots = self._shape(encoded.lengths)
         starts = range(0, plan.rows, rows)
@@ -90,14 +106,8 @@ class Inference:
                 return
             part, found = pending[0], self._placement.get(pending[1])
             if out is None:
-                count = len(encoded.tokens) if self._per_token else len(encoded)
-                out = np.zeros((count, *found.shape[2:]), np.float32)
-            if self._per_token:
-                begins, lengths = encoded.starts[part.examples], encoded.lengths[part.examples]
-                for row, start, begin, size in zip(part.row, part.start, begins, lengths, strict=True):
-                    out[begin:begin + size] = found[row, start:start + size]
-            else:
-                out[part.examples] = found[part.row, part.slot]
+                out = jax.tree.map(partial(_room, encoded), self._per_token, found)
+            jax.tree.map(partial(_fill, encoded, part), self._per_token, found, out)
             progress.update()
         with bar(len(starts), what, unit="batches", hidden=hidden or len(starts) < 8) as progress:
             for part, batch in prefetch(batches()):

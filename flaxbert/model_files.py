@@ -27,8 +27,8 @@ _LEFT_OVER = ("max_length", "pad_to_multiple_of", "pad_token_type_id", "stride",
               "local_files_only", "name_or_path", "vocab_file")
 
 
-def locate(name: str) -> Path:
-    """The folder that `name` means, downloaded from the hub if need be."""
+def locate(name: str, revision: str = "") -> Path:
+    """The folder that `name` means, downloaded from the hub if need be; there it may have many revisions."""
     path = Path(name).expanduser()
     if name == "bundled":
         return BUNDLED
@@ -41,7 +41,8 @@ def locate(name: str) -> Path:
     import huggingface_hub
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
     try:
-        return Path(huggingface_hub.snapshot_download(name, allow_patterns=list(_HUB_FILES)))
+        which = {"revision": revision} if revision else {}
+        return Path(huggingface_hub.snapshot_download(name, allow_patterns=list(_HUB_FILES), **which))
     except GatedRepoError as error:
         raise InputError(f"{name}: the hub asks for consent to its terms first; or give a local folder with "
                          "--model=FOLDER") from error

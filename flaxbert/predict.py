@@ -1,4 +1,4 @@
-"""Using a trained model: a callable predictor, scores of any split or file, predictions for files of texts."""
+"""Using trained models: callable predictors, scores of any split or file, predictions for files of texts."""
 
 import json
 import sys
@@ -10,11 +10,12 @@ import jax
 import numpy as np
 
 from flaxbert import families, parallel, pretrained, records, tasks
+from flaxbert.backbone import Backbone, Head
 from flaxbert.config import Config
 from flaxbert.data import Encoded
 from flaxbert.errors import InputError, note
 from flaxbert.export import dev_scores
-from flaxbert.inference import Inference
+from flaxbert.families.base import table
 from flaxbert.prepare import build_model
 from flaxbert.tasks.base import Split, Task
 
@@ -28,22 +29,25 @@ class Predictor:
       config: the settings of the run, or those of them that an export keeps.
       max_length: longest sequence in tokens.
       dev: its scores on dev, where something was tuned there.
+      head: its model, and the parameters on the devices.
+
+    Args:
+      shared: part -> parameters, of those parts that are on the devices already.
     """
 
     def __init__(self, source: pretrained.Pretrained, task: Task, config: Config,
-                 dev: Mapping[str, float] | None = None):
+                 dev: Mapping[str, float] | None = None, shared: Mapping[str, Any] | None = None):
         self.task, self.config, self.dev = task, config, dev or {}
         self.labels, self.max_length = task.labels, config.max_length
         self.tokenizer = source.tokenizer
         self.family = families.make(task, config)
         model = build_model(config, task, source.config)
         placement = parallel.JitPlacement(jax.local_devices())
-        self._params = placement.put(pretrained.initialise(model, source, seed=0, reuse_head=True))
-
-        def apply(params: Any, batch: Any, dropout: Any) -> Any:
-            return self.family.readout(model.apply({"params": params}, batch, dropout), batch)
-        self._inference = Inference(apply, placement, per_token=self.family.per_token,
-                                    needs_labels=self.family.needs_labels, batch=self.family.eval_batch)
+        params, shared = pretrained.initialise(model, source, seed=0, reuse_head=True), shared or {}
+        own = {part: tree for part, tree in params.items() if part not in shared}
+        self._params = {**placement.put(own), **shared}
+        self.head = Head(model, self.family, self._params)
+        self._backbone = Backbone([self.head], placement)
 
     @property
     def kind(self) -> str:
@@ -57,7 +61,7 @@ class Predictor:
     def outputs(self, encoded: Encoded, what: str = "predicting") -> np.ndarray:
         """What the model says, see `families.Family`: logits [N, C], or [tokens, C] where they are of tokens."""
         with parallel.memory_told(f"sequences of up to {self.max_length} tokens: give shorter ones"):
-            return self._inference.outputs(self._params, encoded, what)
+            return self._backbone.outputs([encoded], what)[0]
 
     def __call__(self, inputs: Any) -> list[dict[str, Any]]:
         """Predicts for each input, in their order.
@@ -82,18 +86,110 @@ class Predictor:
         encoded = self.encode(examples)
         return self.family.answers(self.outputs(encoded), encoded, examples, self.dev)
 
+    def table(self, answers: Sequence[dict[str, Any]]) -> list[str]:
+        """Answers as lines of a .tsv file."""
+        return self.family.table(answers)
 
-def load(path: str, checkpoint: str = "best") -> Predictor:
+
+class Predictors:
+    """Several heads on one backbone as a function of inputs; made by `load`.
+
+    Heads that read the same token sequences are run together, in one pass of the backbone; those that cut texts
+    otherwise have passes of their own, over the same parameters.
+
+    Attributes:
+      predictors: name -> each of them, which works alone too.
+      task: the first one's, as which files are read.
+    """
+
+    def __init__(self, predictors: Mapping[str, Predictor]):
+        self.predictors = predictors
+        self.task = next(iter(predictors.values())).task
+        self._backbone = Backbone([predictor.head for predictor in predictors.values()],
+                                  parallel.JitPlacement(jax.local_devices()))
+
+    def __call__(self, inputs: Any) -> list[dict[str, dict[str, Any]]]:
+        """Predicts for each input, in their order: {name: answer}; see `Predictor`.
+
+        Raises:
+          InputError: what one of the heads does not take.
+        """
+        inputs = [inputs] if isinstance(inputs, str | dict) else list(inputs)
+        if not inputs:
+            return []
+        examples, encoded = [], []
+        for name, predictor in self.predictors.items():
+            try:
+                examples.append(predictor.family.inputs(inputs))
+                encoded.append(predictor.encode(examples[-1]))
+            except InputError as error:
+                raise InputError(f"{name}: {error}") from error
+        longest = max(predictor.max_length for predictor in self.predictors.values())
+        with parallel.memory_told(f"sequences of up to {longest} tokens: give shorter ones"):
+            outputs = self._backbone.outputs(encoded, "predicting")
+        answers = [predictor.family.answers(*each, predictor.dev) for predictor, *each in zip(
+            self.predictors.values(), outputs, encoded, examples, strict=True)]
+        return [dict(zip(self.predictors, each, strict=True)) for each in zip(*answers, strict=True)]
+
+    def answers(self, examples: Split) -> list[dict[str, dict[str, Any]]]:
+        """What a call returns, of examples."""
+        return self(examples.inputs)
+
+    def table(self, answers: Sequence[dict[str, dict[str, Any]]]) -> list[str]:
+        """Answers as lines of a .tsv file, with columns NAME.COLUMN."""
+        rows = [{f"{name}.{column}": value for name, answer in row.items()
+                 for column, value in self.predictors[name].family.cells(answer).items()} for row in answers]
+        return table(rows)
+
+
+def load(path: str | Sequence[str], checkpoint: str = "best") -> Predictor | Predictors:
     """A predictor from one of our runs, an exported folder, or a fine-tuned or masked Hugging Face model.
 
     Args:
-      path: as --model.
+      path: as --model; or several, of one backbone.
       checkpoint: best or last, for a run.
 
+    Returns:
+      one `Predictor`; of several `Predictors`, whose names are those of the folders, or the paths as given where
+      two folders have the same.
+
     Raises:
-      InputError: nothing there, or no head in it.
+      InputError: nothing there, or no head in it; or they have different backbones.
     """
-    source = pretrained.load(path, checkpoint)
+    if isinstance(path, str | Path):
+        return Predictor(*_parts(str(path), checkpoint))
+    predictors: dict[str, Predictor] = {}
+    fingerprints: dict[str, list[str]] = {}
+    encoders: dict[str, Any] = {}
+    shared: dict[str, Any] = {}
+    for name, each in _named(path).items():
+        source, *others = _parts(each, checkpoint, encoders)
+        fingerprints.setdefault(source.fingerprint, []).append(name)
+        if len(fingerprints) == 1:
+            predictors[name] = Predictor(source, *others, shared)
+            shared = {"bert": predictors[name].head.params["bert"]}
+    if len(fingerprints) > 1:
+        told = "; ".join(f"{', '.join(names)}: {fingerprint[:pretrained.SHOWN]}"
+                         for fingerprint, names in fingerprints.items())
+        raise InputError(f"heads of different backbones, by fingerprint: {told}; ask for those of one together")
+    return Predictors(predictors)
+
+
+def _named(paths: Sequence[str]) -> dict[str, str]:
+    """Name -> path of heads that are asked for together."""
+    paths = list(map(str, paths))
+    if not paths:
+        raise InputError("no runs; give one at least")
+    for path in paths:
+        if paths.count(path) > 1:
+            raise InputError(f"{path}: given twice")
+    names = [Path(path).expanduser().resolve().name for path in paths]
+    return {name if names.count(name) == 1 else path: path for name, path in zip(names, paths, strict=True)}
+
+
+def _parts(path: str, checkpoint: str, encoders: dict[str, Any] | None = None) -> tuple:
+    """What a `Predictor` is made of; `encoders` as of `pretrained.load`."""
+    source = pretrained.load(path, checkpoint, encoders=encoders)
     head = next((name for name in ("head", "mlm") if name in source.params), "")
     if not head:
         raise InputError(f"{path}: has no fine-tuned head; fine-tune it first (flaxbert finetune --model={path})")
@@ -109,8 +205,8 @@ def load(path: str, checkpoint: str = "best") -> Predictor:
     else:
         longest = min(source.config.max_position_embeddings, source.tokenizer.model_max_length)
         kind = source.kind or ("regression" if outputs == 1 else "classification")
-        return Predictor(source, tasks.of_kind(kind, labels), Config.make(max_length=longest))
-    return Predictor(source, tasks.resolve(config, labels), tasks.settled(config), dev)
+        return source, tasks.of_kind(kind, labels), Config.make(max_length=longest), {}
+    return source, tasks.resolve(config, labels), tasks.settled(config), dev
 
 
 def evaluate(run: str, split: str = "dev", output: str = "", checkpoint: str = "best", data_dir: str = "",
@@ -212,12 +308,13 @@ def _split(config: Config, split: str, data_dir: str) -> Split:
     return splits[split]
 
 
-def predict(run: str, input: str = "-", output: str = "-", checkpoint: str = "best",
+def predict(run: str | Sequence[str], input: str = "-", output: str = "-", checkpoint: str = "best",
             skip_bad_rows: bool = False) -> int:
     """Predicts for a file of texts, one JSON object a line out for each row in, in the same order.
 
     Args:
-      run: a run or an exported folder.
+      run: a run or an exported folder; or several of one backbone: a row is {name: answer} then, and the file is
+        read as the first one's task reads it.
       input: TSV, CSV or JSONL with the task's text columns, or plain texts, one a line (pairs with a tab
         between); "-" is standard input.
       output: .tsv for a table, else JSONL; "-" is standard output.
@@ -227,14 +324,15 @@ def predict(run: str, input: str = "-", output: str = "-", checkpoint: str = "be
     Returns:
       the number of rows.
     """
-    predictor = load(run, checkpoint)
+    runs = [run] if isinstance(run, str | Path) else list(run)
+    predictor = load(runs[0] if len(runs) == 1 else runs, checkpoint)
     examples, report = tasks.read_inputs(predictor.task, input, skip_bad_rows)
     _tell(report)
     if output != "-":  # before the work, not after it
         Path(output).parent.mkdir(parents=True, exist_ok=True)
         open(output, "a").close()
     answers = predictor.answers(examples)
-    lines = (predictor.family.table(answers) if output.endswith(".tsv")
+    lines = (predictor.table(answers) if output.endswith(".tsv")
              else [json.dumps(answer, ensure_ascii=False) for answer in answers])
     if output == "-":
         sys.stdout.writelines(line + "\n" for line in lines)

@@ -1,14 +1,21 @@
 """Where weights come from: the bundled model, the hub, a Hugging Face folder, one of our own runs."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
+import jax
+
 from flaxbert import checkpoint as checkpoints
-from flaxbert import heads, lora, trees
+from flaxbert import fingerprint, heads, lora, trees
 from flaxbert.bert import BertConfig
 from flaxbert.errors import InputError, note, one_of, refuse
 from flaxbert.huggingface import from_tensors, kind_of, shapes
 from flaxbert.model_files import load_tokenizer, locate, read_config, read_json, read_tensors
+
+SHOWN = 12  # digits of a fingerprint, in messages
 
 
 @dataclass(frozen=True)
@@ -22,6 +29,8 @@ class Pretrained:
       params: nested dict of float32 numpy arrays: `bert`, and `pooler`, `mlm`, `nsp` and those of `heads.OWN`
         where the source has them; empty where no weights were asked for.
       tokenizer: a fast transformers tokenizer without truncation or padding.
+      origin: where just these weights are found again: `model`, with `revision` on the hub or `checkpoint` of a
+        run, and `fingerprint` where it is known; {} where they are not found as they are.
     """
 
     source: str
@@ -29,40 +38,114 @@ class Pretrained:
     settings: dict[str, Any]
     params: dict[str, Any]
     tokenizer: Any
+    origin: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def kind(self) -> str:
         """The kind of task that its head is for, as far as config.json tells: a key of HEADS, or ""."""
         return kind_of(self.settings)
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of its encoder, see `fingerprint.of_encoder`."""
+        return self.origin.get("fingerprint") or fingerprint.of_encoder(self.config, self.params["bert"])
 
-def load(name: str, checkpoint: str = "best", weights: bool = True) -> Pretrained:
+
+def load(name: str, checkpoint: str = "best", weights: bool = True, revision: str = "",
+         encoders: dict[str, Any] | None = None) -> Pretrained:
     """The model that `name` means.
 
     Args:
       name: `bundled`, a Hugging Face folder, one of our run directories, or a hub name.
       checkpoint: best or last, of a run.
       weights: False: for its shape and its tokenizer alone; there may be none.
+      revision: of a hub model; "": the newest.
+      encoders: fingerprint -> parameters, of encoders that runs stand on and that are at hand; those that have to
+        be read are added.
 
     Raises:
-      InputError: one line; everything missing, unexpected or of the wrong shape is in it at once.
+      InputError: one line; everything missing, unexpected or of the wrong shape is in it at once. Or a run's
+        backbone is gone.
     """
     one_of(checkpoint, checkpoints.WHICH, "--checkpoint")
-    folder = locate(name)
+    folder = locate(name, revision)
     run = folder
-    if "settings" in read_json(folder / "config.json"):
+    record = read_json(folder / "config.json")
+    if "settings" in record:
         folder = run / "model"
     settings = read_json(folder / "config.json")
     config = read_config(settings, folder)
     if not weights:
-        params = {}
+        params, origin = {}, {}
     elif folder != run:
-        params = lora.merge(checkpoints.load_params(run, checkpoint)[0])
+        params, origin = _of_run(run, record, checkpoint, {} if encoders is None else encoders)
         shared = {part: tree for part, tree in params.items() if part not in heads.OWN}
         refuse(trees.mismatches(shared, shapes(config, shared, 1)), f"{run}/checkpoints")
     else:
         params = from_tensors(read_tensors(folder, name), config, folder, kind_of(settings))
-    return Pretrained(name, config, settings, params, load_tokenizer(folder, config))
+        origin = _origin(name, folder)
+    return Pretrained(name, config, settings, params, load_tokenizer(folder, config), origin)
+
+
+def _origin(name: str, folder: Path) -> dict[str, str]:
+    """Where the model of this name is found again, from any folder: `folder` is what the name means now."""
+    if name == "bundled":
+        return {"model": name}
+    if Path(name).expanduser().is_dir():
+        return {"model": str(folder.resolve())}
+    return {"model": name, "revision": folder.name}  # the hub's cache calls it so
+
+
+def _of_run(run: Path, record: Mapping[str, Any], checkpoint: str,
+            encoders: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """All parameters of a run, and their origin; `record` is its config.json, the rest as of `load`."""
+    params, about = checkpoints.load_params(run, checkpoint)
+    origin = {"model": str(run.resolve()), "checkpoint": about["checkpoint"]}
+    if "bert" not in params:
+        backbone = {**about["backbone"], **(record.get("backbone") or {})}
+        origin["fingerprint"] = known = backbone["fingerprint"]
+        if known not in encoders:
+            encoders[known] = recall(backbone, run).params["bert"]
+        params["bert"] = encoders[known]
+    merged = lora.merge(params)
+    # A product of matrices is rounded otherwise on another machine.
+    return merged, origin if trees.count(merged) == trees.count(params) else {}
+
+
+def backbone(source: Pretrained, trains: Mapping[str, Any], kind: str) -> dict[str, str] | None:
+    """What stands for the encoder of a run that never changes it: its `origin` and its fingerprint; None: it does.
+
+    Args:
+      source: what the run starts from; without weights where its encoder is new.
+      trains: tree of bool over the run's parameters.
+      kind: of its task; one that pre-trains is there for its encoder.
+    """
+    if kind == "pretraining" or not source.origin or any(trees.flatten(trains["bert"]).values()):
+        return None
+    return {**source.origin, "fingerprint": source.fingerprint}
+
+
+def recall(backbone: Mapping[str, str], run: Path) -> Pretrained:
+    """The model that a run stands on.
+
+    Args:
+      backbone: as of `backbone`, from the run's record.
+      run: for messages.
+
+    Raises:
+      InputError: it is gone, or its encoder has become another one.
+    """
+    which = "".join(f", {name} {backbone[name]}," for name in ("revision", "checkpoint") if name in backbone)
+    wanted = (f"{run}: holds a head alone, which stands on {backbone['model']}{which} with the fingerprint "
+              f"{backbone['fingerprint'][:SHOWN]}")
+    advice = f"put it back, or say in {run / 'config.json'} (backbone, model) where it is now"
+    try:
+        found = load(backbone["model"], backbone.get("checkpoint", "best"), revision=backbone.get("revision", ""))
+    except InputError as error:
+        raise InputError(f"{wanted}; it cannot be read ({error}); {advice}") from error
+    if found.fingerprint != backbone["fingerprint"]:
+        raise InputError(f"{wanted}; what is there now has the fingerprint {found.fingerprint[:SHOWN]}; {advice}")
+    return found
 
 
 def initialise(model: heads.Model, pretrained: Pretrained, seed: int, random_init: bool = False,
@@ -81,7 +164,10 @@ def initialise(model: heads.Model, pretrained: Pretrained, seed: int, random_ini
     Raises:
       InputError: shapes that differ; no head to reuse.
     """
-    params = trees.to_host(heads.init(model, seed))
+    if reuse_head:  # nothing is drawn
+        params = jax.eval_shape(lambda: heads.init(model, seed))
+    else:
+        params = trees.to_host(heads.init(model, seed))
     if random_init or not pretrained.params:
         return params
     wanted = set(params) if reuse_head else set(params) - {*heads.OWN}
@@ -91,6 +177,6 @@ def initialise(model: heads.Model, pretrained: Pretrained, seed: int, random_ini
         raise InputError(f"{pretrained.source}: {lacks} to reuse for this task")
     if missing:
         note(f"{pretrained.source}: {lacks}; starting at random, like any new head")
-    merged = trees.merge(params, {k: pretrained.params[k] for k in wanted - missing})
-    refuse(trees.mismatches(merged, params), pretrained.source)
-    return merged
+    taken = {part: pretrained.params[part] for part in wanted - missing}
+    refuse(trees.mismatches(taken, {part: params[part] for part in taken}), pretrained.source)
+    return trees.merge(params, taken)

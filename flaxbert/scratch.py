@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from flaxbert import pretrained, trees, vocabulary
+from flaxbert import pretrained, records, trees, vocabulary
 from flaxbert.bert import BertConfig
 from flaxbert.config import SHAPE, Config
 from flaxbert.errors import InputError, note
@@ -26,16 +26,21 @@ POSITION_SHARE = 2.0  # mimetic: spread of position embeddings over that of word
 def source(config: Config, train: Split) -> Pretrained:
     """The model to start from; without weights where it is new, with a vocabulary learnt where asked for.
 
+    A resumed run that stands on a backbone starts from that.
+
     Args:
       config: the settings.
       train: the training split, which a vocabulary is learnt from.
     """
+    run = Path(config.output_dir).expanduser()
+    if config.resume and records.is_run(run) and (backbone := records.read_run(run)[1].get("backbone")):
+        return pretrained.recall(backbone, run)
     found = pretrained.load(config.model, weights=not (config.from_scratch or config.random_init))
     if not config.from_scratch:
         return found
     tokenizer = found.tokenizer
     if config.vocabulary_size:
-        kept = Path(config.output_dir).expanduser() / "model"
+        kept = run / "model"
         if config.resume and (kept / "tokenizer.json").is_file():  # not learnt again
             largest = dataclasses.replace(found.config, vocab_size=config.vocabulary_size)
             tokenizer = load_tokenizer(kept, largest)

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from flaxbert import parallel, records, report, tasks, trees
-from flaxbert.checkpoint import Checkpoints, load_params
+from flaxbert import parallel, pretrained, records, report, tasks, trees
+from flaxbert.checkpoint import Checkpoints, kept, load_params
 from flaxbert.config import Config
 from flaxbert.data import prefetch
 from flaxbert.errors import InputError, RunFailed, note
@@ -51,10 +51,13 @@ def finetune(config: Config) -> dict[str, Any]:
         if found == "new" and parallel.is_main():
             run.rmdir()
         raise
-    parallel.agree(lambda: _found(run, found == "replaced", ready, placement))
+    # What a run began with it goes on with: one that has saved its encoder goes on saving it.
+    backbone = (records.read_run(run)[1].get("backbone") if found == "started"
+                else pretrained.backbone(ready.pretrained, ready.trains, ready.task.kind))
+    parallel.agree(lambda: _found(run, found == "replaced", ready, placement, backbone))
     with parallel.memory_told(f"--batch_size={config.batch_size} and --max_length={config.max_length}: try a "
                               "larger --micro_batches, --remat, --dtype=bfloat16, or smaller values"):
-        result = Loop(ready, placement, run).go()
+        result = Loop(ready, placement, run, backbone).go()
     return {**result, "run": str(run)}
 
 
@@ -69,7 +72,8 @@ def output_dir(config: Config, name: str) -> Path:
     return Path(config.output_dir or parallel.agree(free)).expanduser().resolve()
 
 
-def _found(run: Path, replace: bool, ready: Ready, placement: parallel.Placement) -> str:
+def _found(run: Path, replace: bool, ready: Ready, placement: parallel.Placement,
+           backbone: dict[str, str] | None) -> str:
     """Writes what the run is, before its first step."""
     if replace:
         records.clear(run)
@@ -80,7 +84,7 @@ def _found(run: Path, replace: bool, ready: Ready, placement: parallel.Placement
                  "metrics": list(task.metrics), "pair": task.pair},
         "examples": {split: len(examples) for split, examples in ready.splits.items()},
         "steps": ready.total_steps, "row_length": ready.row_length, "row_counts": list(ready.row_counts),
-        "cached_layers": list(ready.model.cached),
+        "cached_layers": list(ready.model.cached), "backbone": backbone,
         "versions": records.versions(), "devices": parallel.describe_devices(placement)})
     save_model_folder(run / "model", {**ready.pretrained.settings, **head_settings(task.kind, task.labels)},
                       ready.pretrained.tokenizer)
@@ -94,10 +98,11 @@ class Loop:
       ready: what `prepare` made.
       placement: where the step runs.
       run: the run's directory.
+      backbone: what stands for its encoder, see `pretrained.backbone`.
     """
 
-    def __init__(self, ready: Ready, placement: parallel.Placement, run: Path):
-        self.ready, self.placement, self.run = ready, placement, run
+    def __init__(self, ready: Ready, placement: parallel.Placement, run: Path, backbone: dict[str, str] | None):
+        self.ready, self.placement, self.run, self.backbone = ready, placement, run, backbone
         self.config = ready.config
         self.programs: dict[int, Any] = {}
         self.inference = ready.inference(placement)
@@ -183,7 +188,8 @@ class Loop:
                 self.sums["training_seconds"] += watch.stop()
                 better = evaluate and self._evaluate(state, step)
                 if better:
-                    self.checkpoints.save_best(step, self.placement.get(state.params), self._about(step))
+                    best = self.placement.get(kept(state.params, self.backbone))
+                    self.checkpoints.save_best(step, best, self._about(step))
                 # After a better one too: going on from before it would delete it, and the one before may be gone.
                 if save or stop or last or better or (evaluate and not config.save_every):
                     self._keep(state, step)
@@ -232,9 +238,10 @@ class Loop:
         # A copy: it is written while the loop counts on.
         self.sums["seconds"] = time.perf_counter() - self.begun
         return {"step": step, "sums": dict(self.sums), "config": self.config.to_json(),
-                "labels": list(self.ready.task.labels), "versions": records.versions()}
+                "labels": list(self.ready.task.labels), "versions": records.versions(), "backbone": self.backbone}
 
     def _keep(self, state: TrainState, step: int) -> None:
+        state = state.replace(params=kept(state.params, self.backbone))
         self.checkpoints.save(self.placement.get(state), self._about(step))
 
     # --- evaluation
@@ -296,7 +303,7 @@ class Loop:
         """Scores of the best checkpoint on every split; official predictions too where asked for."""
         params, scores = state.params, self._logged(step)
         if self._best_row()["step"] != step:
-            params, scores = self.placement.put(load_params(self.run)[0]), {}
+            params, scores = self.placement.put({**self.ready.params, **load_params(self.run)[0]}), {}
             for split in self._scored_splits():
                 if found := score(self.ready, self.inference, params, split, scores.get("dev")):
                     scores[split] = found

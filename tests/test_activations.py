@@ -30,7 +30,7 @@ from flaxbert.data import collate
 
 SHAPE = shape(layers=3)
 TOLERANCE = 1e-4
-STEPS = 30
+STEPS = 50
 
 
 @pytest.fixture(scope="module")
@@ -161,6 +161,12 @@ def test_where_it_cannot_be_it_is_said_or_refused(given, kind, frozen, words, sa
     assert words in line
 
 
+@pytest.mark.parametrize(("given", "frozen"), [(dict(), -1), (dict(cache_frozen="false"), 2)])
+def test_a_type_for_what_is_not_kept_is_refused(given, frozen):
+    line = refused(layers_to_keep, Config.make(cache_dtype="float16", **given), "token", [3], frozen, 3.0)
+    assert line.startswith("--cache_dtype=float16: nothing is kept: ")
+
+
 # --- the disk
 
 def keep(bottom, folder, **given):
@@ -249,6 +255,17 @@ def test_without_room_it_goes_on_without_or_stops(bottom, tmp_path, monkeypatch,
     assert all(word in line for word in words), line
     left = [path for path in tmp_path.iterdir() if path.suffix]
     assert not left
+
+
+def test_what_its_type_cannot_hold_is_not_kept(bottom, tmp_path, capsys):
+    loud = dataclasses.replace(bottom, layers=(0,), dtype="float16", params=trees.map_named(
+        lambda name, x: x * 1e5 if name == "embeddings/layer_norm/scale" else x, bottom.params))
+    assert keep(loud, tmp_path) is None
+    words = "--cache_dtype=float16: cannot hold what layer 0 says; bfloat16 or float32 can"
+    assert words in capsys.readouterr().err
+    assert refused(keep, loud, tmp_path, cache_frozen="true").startswith(words)
+    assert not any(tmp_path.iterdir())
+    assert keep(dataclasses.replace(loud, dtype="bfloat16"), tmp_path)
 
 
 def test_auto_leaves_half_of_what_is_free(bottom, tmp_path, monkeypatch):

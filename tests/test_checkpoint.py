@@ -9,7 +9,7 @@ import pytest
 from small import TINY, equal
 
 from flaxbert import heads, optimizers, trees
-from flaxbert.checkpoint import Checkpoints, load_params
+from flaxbert.checkpoint import Checkpoints, kept, load_params
 from flaxbert.config import Config
 from flaxbert.errors import InputError
 from flaxbert.steps import TrainState
@@ -112,7 +112,7 @@ def test_a_damaged_newest_falls_back_to_the_one_before_and_says_so(tmp_path, fir
         assert "last/4: damaged" in capsys.readouterr().err
     # What came after it is gone, for the resumed run makes it anew.
     assert load_params(tmp_path, "last")[1]["step"] == 2
-    assert load_params(tmp_path)[1] == {"step": 2, "which": "best"}
+    assert load_params(tmp_path)[1] == {"step": 2, "which": "best", "checkpoint": "best"}
 
 
 def test_when_all_are_damaged_nothing_is_thrown_away(tmp_path, first, capsys):
@@ -155,9 +155,27 @@ def test_parameters_alone_are_plain_arrays(tmp_path, first):
     assert equal(load_params(tmp_path, "last")[0], at(first, 4).params)
 
 
+@pytest.mark.parametrize("backbone", [None, {"model": "elsewhere", "fingerprint": "0" * 64}])
+def test_the_encoder_is_left_out_where_a_backbone_stands_for_it(tmp_path, first, backbone):
+    """A state is read by what was said of it, whatever runs save today."""
+    checkpoints, moved = Checkpoints(tmp_path), at(first, 3)
+    held = moved.replace(params=kept(moved.params, backbone))
+    checkpoints.save(held, {"backbone": backbone})
+    checkpoints.save_best(0, held.params, {"backbone": backbone})
+    checkpoints.close()
+    state, _ = restore(tmp_path, first)
+    assert equal(state.params["head"], moved.params["head"])
+    assert equal(state.params["bert"], (first if backbone else moved).params["bert"])
+    assert same(state.opt_state, moved.opt_state)
+    for which in ("best", "last"):
+        params, about = load_params(tmp_path, which)
+        assert ("bert" in params) == (not backbone)
+        assert about == {"backbone": backbone, "checkpoint": which}
+
+
 def test_without_a_best_the_last_is_taken_and_told(tmp_path, first, capsys):
     save(tmp_path, first, [4])
-    assert load_params(tmp_path)[1]["step"] == 4
+    assert load_params(tmp_path)[1] == {"step": 4, "sums": {"examples": 28}, "checkpoint": "last"}
     assert "no readable best checkpoint; taking the last" in capsys.readouterr().err
 
 

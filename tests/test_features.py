@@ -171,6 +171,14 @@ def test_a_full_disk_leaves_what_was_there(deep, tmp_path, texts, monkeypatch, e
     assert [path.name for path in output.parent.iterdir()] == [output.name]
 
 
+def test_an_archive_takes_twice_the_room_while_it_is_written(deep, tmp_path, texts, monkeypatch):
+    monkeypatch.setattr(disk_cache, "free", lambda folder: 0)
+    lines = [refused(extract, str(tmp_path / f"x{ending}"), texts, model=deep)
+             for ending in (".safetensors", ".npz")]
+    once, twice = (float(line.split("takes ")[1].split()[0]) for line in lines)
+    assert twice == pytest.approx(2 * once, rel=0.02)
+
+
 def test_a_lone_text_is_a_list_of_one_and_no_text_is_refused(deep):
     assert len(flaxbert.features("yes", model=deep).tokens) == 1
     assert "inputs: none" in refused(flaxbert.features, [], model=deep)
@@ -206,6 +214,7 @@ def test_the_cache_command_lists_and_clears(capsys, tmp_path):
     code, out, _ = call(capsys, "cache", "list", here)
     assert code == 0
     assert out.splitlines()[1].split()[4:] == ["float16", "4,8", "mrpc", "?", "?"]
+    assert call(capsys, "cache", "list", here, "--unused_days=1")[0] == 2
     assert call(capsys, "cache", here, "clear", "--unused_days=1")[1] == f"{tmp_path}: 0 deleted, 0 B freed\n"
     assert call(capsys, "cache", "clear", here)[1].startswith(f"{tmp_path}: 1 deleted, ")
     assert call(capsys, "cache", "list", here)[1] == f"0 in {tmp_path}, 0 B in all\n"

@@ -210,7 +210,7 @@ def test_packed_and_unpacked_give_the_same_answers(run, tmp_path):
     windows = predictor.encode(examples)
     assert len(windows) > 60
     one = predictor.outputs(windows)
-    predictor._inference._packing = False
+    predictor._backbone._passes[0,]._packing = False
     other = predictor.outputs(windows)
     np.testing.assert_allclose(one, other, atol=1e-5)
     answers = [predictor.family.answers(outputs, windows, examples) for outputs in (one, other)]

@@ -73,11 +73,8 @@ class Family:
         return answer
 
     def table(self, answers: Sequence[dict[str, Any]]) -> list[str]:
-        """The answers as lines with tabs between cells: a header, which some rows do not fill, and a row each."""
-        rows = [self.cells(answer) for answer in answers]
-        header = list(dict.fromkeys(name for row in rows for name in row))
-        table = [header, *([row.get(name) for name in header] for row in rows)] if rows else []
-        return ["\t".join(map(cell, row)) for row in table]
+        """The answers as lines of a table."""
+        return table([self.cells(answer) for answer in answers])
 
     def write(self, split: str, outputs: np.ndarray, encoded: Encoded, examples: Split, folder: Path,
               dev: Mapping[str, float] | None = None) -> None:
@@ -99,6 +96,13 @@ class Family:
     def inputs(self, values: Sequence[Any]) -> Split:
         """Examples without labels from what a predictor is called with; raises `InputError` on anything else."""
         raise NotImplementedError
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Rows as lines with tabs between cells: a header, which some rows do not fill, and a row each."""
+    header = list(dict.fromkeys(name for row in rows for name in row))
+    lines = [header, *([row.get(name) for name in header] for row in rows)] if rows else []
+    return ["\t".join(map(cell, line)) for line in lines]
 
 
 def spread(answer: Mapping[str, Any], probabilities: Mapping[Any, float]) -> dict[str, Any]:

@@ -27,8 +27,6 @@ class SequenceFamily(Family):
         longest, what, weights = self.config.max_length, f"tokenising {name}", self.config.class_weights
         if self.config.pair == "joint":
             return encode(tokenizer, examples, longest, what, weights)
-        if examples.second is None:
-            raise InputError(f"{name}: single texts; this model compares two; give pairs of texts")
         texts = [text for pair in zip(examples.first, examples.second, strict=True) for text in pair]
         flat = encode(tokenizer, Examples(texts, None, None), longest, what)
         return replace(flat, labels=examples.labels, weights=weights_of(examples, weights), sequences=2)
@@ -61,7 +59,7 @@ class SequenceFamily(Family):
         return list(cells_by_id(self.task, path).values())
 
     def inputs(self, values: Sequence[Any]) -> Examples:
-        """From texts, or from pairs (A, B); not a mixture."""
+        """From texts, or from pairs (A, B): what the task asks about, if that is known, and not a mixture."""
         pairs = [not isinstance(value, str) for value in values]
         for i, value in enumerate(values):
             if pairs[i] != pairs[0]:
@@ -69,6 +67,9 @@ class SequenceFamily(Family):
             if pairs[i] and not (isinstance(value, tuple | list) and len(value) == 2
                                  and all(isinstance(part, str) for part in value)):
                 raise InputError(f"input {i}: {value!r:.60} is neither a text nor a pair of texts")
+        if pairs and self.task.layouts and pairs[0] != self.task.pair:
+            raise InputError("inputs: pairs of texts; this model reads one; give single texts" if pairs[0] else
+                             "inputs: single texts; this model compares two; give pairs of texts")
         if not any(pairs):
             return Examples(list(values), None, None)
         return Examples([a for a, _ in values], [b for _, b in values], None)

@@ -5,7 +5,7 @@ Letters: N examples, C classes.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -21,6 +21,11 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def inputs(self) -> list[Any]:
+        """What a predictor is called with, to predict for these examples."""
+        raise NotImplementedError
 
     def head(self, count: int) -> Self:
         """The first `count` examples; 0 means all."""
@@ -50,6 +55,10 @@ class Examples(Split):
     def __len__(self) -> int:
         return len(self.first)
 
+    @property
+    def inputs(self) -> list[str] | list[tuple[str, str]]:
+        return self.first if self.second is None else list(zip(self.first, self.second, strict=True))
+
 
 @dataclass(frozen=True)
 class SpanExamples(Split):
@@ -72,6 +81,10 @@ class SpanExamples(Split):
         """The answers, by the name that other examples have for what is to be found."""
         return self.answers
 
+    @property
+    def inputs(self) -> list[tuple[str, str]]:
+        return list(zip(self.questions, self.contexts, strict=True))
+
 
 @dataclass(frozen=True)
 class TokenExamples(Split):
@@ -92,6 +105,10 @@ class TokenExamples(Split):
     ids: list[str]
     rows: list[list[tuple[str, ...]]] | None = None
 
+    @property
+    def inputs(self) -> list[list[str]]:
+        return self.words
+
 
 @dataclass(frozen=True)
 class ChoiceExamples(Split):
@@ -108,6 +125,10 @@ class ChoiceExamples(Split):
     choices: list[list[str]]
     labels: np.ndarray | None
     ids: list[str]
+
+    @property
+    def inputs(self) -> list[tuple[str, list[str]]]:
+        return list(zip(self.contexts, self.choices, strict=True))
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,10 @@ class Sentences(TokenExamples):
     texts: list[str | None]
     offsets: list[Offsets | None]
 
+    @property
+    def inputs(self) -> list[str | list[str]]:
+        return [words if text is None else text for words, text in zip(self.words, self.texts, strict=True)]
+
 
 def split(text: str) -> Words:
     """The words of a text by BERT's basic tokenizer: apart at white space, punctuation and CJK characters."""
