@@ -46,7 +46,7 @@ def test_a_transfer_task_is_won_by_more_than_the_spread(random, won, apart):
                            "scores": {"f1": score, "loss": 0.0}}
                           for start, scores in (("pre-trained", (0.80, 0.80, 0.81)), ("random", random))
                           for seed, score in enumerate(scores)])
-    about = {"date": "2026-11-21", "devices": 1, "device": "cpu", "commit": None,
+    about = {"date": "2026-11-21", "devices": 1, "device": "cpu", "commit": "0123456789",
              "settings": {"epochs": 3.0, "toy_rate": 1e-3, "real_rate": 3e-4}}
     cells = table.markdown(about, rows).splitlines()[-1].split(" | ")
     assert cells[:3] == ["| mrpc", "f1", "0.803 ± 0.006 (3)"]
