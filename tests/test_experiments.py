@@ -37,6 +37,32 @@ def rows(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
 
 
+def test_split_squad_splits_by_article(tmp_path, capsys):
+    def article(n):
+        asked = [{"id": f"{n}.{i}", "question": "?", "answers": [{"text": "a", "answer_start": 0}] * (i % 2)}
+                 for i in range(n)]
+        return {"title": str(n), "paragraphs": [{"context": "a", "qas": asked}]}
+    (tmp_path / "all.json").write_text(json.dumps({"version": "v2.0", "data": [article(n) for n in range(1, 12)]}))
+    importlib.import_module("experiments.split_squad").main(str(tmp_path / "all.json"), str(tmp_path / "new"))
+    titles = {}
+    for split in ("train", "dev"):
+        content = json.loads((tmp_path / "new" / f"{split}-v2.0.json").read_text())
+        assert content["version"] == "v2.0"
+        titles[split] = [int(article["title"]) for article in content["data"]]
+    assert titles == {"train": [1, 2, 3, 4, 6, 7, 8, 9, 11], "dev": [5, 10]}
+    assert capsys.readouterr().out.splitlines()[1] == "dev: 2 articles, 15 questions, 8 without an answer"
+
+
+def test_transfer_runs_and_tells_of_a_single_seed(told, tiny, tmp_path):
+    folder = tmp_path / "record"
+    status, out, err = told("transfer", "--preset=tiny", f"--model={tiny}", f"--output={folder}")
+    assert (status, out.splitlines()) == (0, ["2 measured, 0 failed", f"record: {folder}"]), err
+    assert [row["point"]["start"] for row in rows(folder)] == ["pre-trained", "random"]
+    cells = (folder / "table.md").read_text().splitlines()[-1].split(" | ")
+    assert (cells[0], cells[5]) == ("| toy_sentence", "one seed")
+    assert (folder / "figure.png").stat().st_size > 5000
+
+
 @pytest.mark.parametrize(("random", "won", "apart"), [
     ((0.70, 0.72, 0.74), "yes (0.020)", "yes"), ((0.55, 0.80, 0.81), "no (0.147)", "no"),
     ((0.77, 0.78, 0.801), "yes (0.016)", "no")])
