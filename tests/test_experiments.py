@@ -53,13 +53,21 @@ def test_split_squad_splits_by_article(tmp_path, capsys):
     assert capsys.readouterr().out.splitlines()[1] == "dev: 2 articles, 15 questions, 8 without an answer"
 
 
-def test_transfer_runs_and_tells_of_a_single_seed(told, tiny, tmp_path):
+def test_transfer_makes_a_record_of_both_starts(told, tmp_path, monkeypatch):
+    seen = []
+
+    def finetune(config):
+        seen.append(config)
+        score = 0.9 - 0.3 * config.random_init + 0.01 * config.seed
+        return {"main_metric": "accuracy", "metrics": {"dev": {"accuracy": score, "loss": 1 - score}},
+                "examples_per_second": 100.0}
+    monkeypatch.setattr(importlib.import_module("experiments.transfer.study"), "finetune", finetune)
     folder = tmp_path / "record"
-    status, out, err = told("transfer", "--preset=tiny", f"--model={tiny}", f"--output={folder}")
-    assert (status, out.splitlines()) == (0, ["2 measured, 0 failed", f"record: {folder}"]), err
-    assert [row["point"]["start"] for row in rows(folder)] == ["pre-trained", "random"]
-    cells = (folder / "table.md").read_text().splitlines()[-1].split(" | ")
-    assert (cells[0], cells[5]) == ("| toy_sentence", "one seed")
+    status, out, err = told("transfer", "--preset=tiny", "--tasks=toy_pair", "--seeds=2", f"--output={folder}")
+    assert (status, out.splitlines()) == (0, ["4 measured, 0 failed", f"record: {folder}"]), err
+    assert [(config.random_init, config.seed) for config in seen] == [(False, 0), (True, 0), (False, 1), (True, 1)]
+    assert {(each.task, each.model, each.learning_rate) for each in seen} == {("toy_pair", "bundled", 1e-3)}
+    assert "| +0.300 | yes (0.007) | yes |" in (folder / "table.md").read_text()
     assert (folder / "figure.png").stat().st_size > 5000
 
 
