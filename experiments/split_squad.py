@@ -6,8 +6,8 @@ writes train-v2.0.json and dev-v2.0.json for `--task=squad2 --data_dir=/tmp/squa
 version 2 is not at hand: every fifth article is dev's.
 """
 
+import argparse
 import json
-import sys
 from pathlib import Path
 
 
@@ -25,4 +25,7 @@ def main(source: str, folder: str, every: int = 5) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:3])
+    parser = argparse.ArgumentParser(description="Split a file of SQuAD by article.")
+    parser.add_argument("source", help="such as dev-v2.0.json")
+    parser.add_argument("folder", help="to write both files to")
+    main(**vars(parser.parse_args()))

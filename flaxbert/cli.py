@@ -129,6 +129,10 @@ class Command:
     words: tuple[str, ...] = ()
 
 
+_INPUT = ("A file; - is standard input. Texts, pairs: TSV, CSV or JSONL with the task's columns, or plain lines, "
+          "a tab between two. Spans: SQuAD's .json, or TSV, CSV or JSONL of question and context. Choices: JSONL "
+          "of context and choices, or the task's columns. Words: the task's columns (CoNLL), a text a line, or "
+          "JSONL.")
 _RUN = ("run", "", "A run's folder.")
 _SKIP = ("skip_bad_rows", False, "Skip and count rows that cannot be read, in place of stopping.")
 _CHECKPOINT = ("checkpoint", "best", "best or last.")
@@ -145,11 +149,12 @@ COMMANDS: dict[str, Command] = {
         ("split", "dev", "train, dev, dev_mismatched or test."), _CHECKPOINT,
         ("output", "", "File for the same JSON."), ("data_dir", "", "Where the task's files are, or are now."),
         ("file", "", "Score on this file, laid out as the task's, in place of a split."), *_COLUMNS,
-        ("write", "", "Folder for the run's predictions of the split in the official format."), _SKIP)),
-    "predict": Command(_predict, "Predict labels for a file of texts.", (
+        ("write", "", "Folder for the run's predictions of the split in the official format; it may lack labels."),
+        _SKIP)),
+    "predict": Command(_predict, "Predict for a file of texts, questions or words.", (
         ("run", [], "A run's folder, or an exported one. Several times: heads of one backbone, which runs once "
          "for all of them."),
-        ("input", "-", "TSV, CSV or JSONL with texts; - is standard input."),
+        ("input", "-", _INPUT),
         ("output", "-", "JSONL, or TSV by its ending; - is standard output."), _CHECKPOINT, _SKIP), ("run",)),
     "export": Command(_export, "Write a run as a Hugging Face folder, which PyTorch loads.", (
         _RUN, ("to", "", "The folder to write."), _CHECKPOINT,

@@ -46,7 +46,9 @@ RECIPES: dict[str, dict[str, Any]] = {
                decay_updated_weights=False, weight_decay=0.0, warmup=0.0, schedule="linear"),
 }
 
-# Defaults of a task that are not everybody's. A recipe and single flags override them.
+# Defaults of a model that are not everybody's, and those of a task, which override them. A recipe and single flags
+# override both.
+MODEL_DEFAULTS: dict[str, dict[str, Any]] = {"bundled": dict(learning_rate=3e-4)}
 DEFAULTS: dict[str, dict[str, Any]] = {
     "pretrain": dict(batch_size=256, epochs=10.0, learning_rate=5e-4, warmup=0.05, beta2=0.98, epsilon=1e-6,
                      weight_decay=0.01),
@@ -164,7 +166,7 @@ class Config:
                           "override it.")
     optimizer: str = setting("adamw", "optimizer", "Which optimizer; an unknown name lists them.")
     bias_correction: bool = setting(True, "optimizer", "Adam's bias correction.")
-    learning_rate: float = setting(2e-5, "optimizer", "Peak learning rate.")
+    learning_rate: float = setting(2e-5, "optimizer", "Peak learning rate; the bundled model's default is 3e-4.")
     schedule: str = setting("linear", "optimizer", "Learning rate after the warm-up; google: linear over ALL "
                             "steps, as the BERT code did.", ("linear", "constant", "cosine", "google"))
     warmup: float = setting(0.1, "optimizer", "Linear warm-up: below 1 a share of all steps, else steps.")
@@ -217,7 +219,7 @@ class Config:
 
     @classmethod
     def make(cls, preset: Mapping[str, Any] = MappingProxyType({}), /, **given: Any) -> "Config":
-        """Defaults, the task's own, `preset`, the recipe's settings, the given ones: each over those before it.
+        """Defaults, the model's, the task's, `preset`, the recipe's, the given ones: each over those before it.
 
         Raises:
           InputError: an unknown name, a value outside its choices, or one out of range.
@@ -232,8 +234,9 @@ class Config:
         for name, strategy in _IMPLIES.items():
             if given.get(name):
                 given.setdefault("strategy", strategy)
-        task = given.get("task", preset.get("task", ""))
-        settings = {**DEFAULTS.get(task, {}), **preset, **RECIPES.get(recipe, {}), **given}
+        task, model = (given.get(name, preset.get(name, getattr(cls, name))) for name in ("task", "model"))
+        settings = {**MODEL_DEFAULTS.get(model, {}), **DEFAULTS.get(task, {}), **preset, **RECIPES.get(recipe, {}),
+                    **given}
         for name, value in settings.items():  # a switch with a third position takes True and False too
             if isinstance(value, bool) and "true" in (known[name].metadata["choices"] or ()):
                 settings[name] = str(value).lower()

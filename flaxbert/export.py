@@ -5,6 +5,7 @@ Letters: C outputs.
 
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -117,6 +118,7 @@ def export(run: str | Path, to: str | Path, checkpoint: str = "best", dtype: str
     # Last and at once, so that a folder with weights is a whole one.
     tensors = {name: x.astype(jnp.dtype(dtype)) for name, x in to_tensors(model.params, kind).items()}
     save_file(tensors, to / "model.part", metadata={"format": "pt"})
+    shutil.copymode(to / "config.json", to / "model.part")  # safetensors writes for its owner alone
     os.replace(to / "model.part", to / "model.safetensors")
 
 

@@ -18,6 +18,7 @@ from flaxbert.export import dev_scores
 from flaxbert.families.base import table
 from flaxbert.prepare import build_model
 from flaxbert.tasks.base import Split, Task
+from flaxbert.tasks.rows import BadRow, whole
 
 
 class Predictor:
@@ -78,7 +79,7 @@ class Predictor:
         Raises:
           InputError: something else than what the task takes, or a mixture.
         """
-        inputs = [inputs] if isinstance(inputs, str | dict) else list(inputs)
+        inputs = _listed(inputs)
         return self.answers(self.family.inputs(inputs)) if inputs else []
 
     def answers(self, examples: Split) -> list[dict[str, Any]]:
@@ -89,6 +90,17 @@ class Predictor:
     def table(self, answers: Sequence[dict[str, Any]]) -> list[str]:
         """Answers as lines of a .tsv file."""
         return self.family.table(answers)
+
+
+def _listed(inputs: Any) -> list[Any]:
+    """Inputs as a list, of which no text holds half a character."""
+    inputs = [inputs] if isinstance(inputs, str | dict) else list(inputs)
+    for i, value in enumerate(inputs):
+        try:
+            whole(value)
+        except BadRow as error:
+            raise InputError(f"input {i}: {error}") from None
+    return inputs
 
 
 class Predictors:
@@ -114,7 +126,7 @@ class Predictors:
         Raises:
           InputError: what one of the heads does not take.
         """
-        inputs = [inputs] if isinstance(inputs, str | dict) else list(inputs)
+        inputs = _listed(inputs)
         if not inputs:
             return []
         examples, encoded = [], []
@@ -221,31 +233,35 @@ def evaluate(run: str, split: str = "dev", output: str = "", checkpoint: str = "
       data_dir: where the task's files are now, if not where they were.
       file: score this file in place of a split.
       skip_bad_rows: count rows of it that cannot be read in place of stopping.
-      write: folder for the predictions of the split in the official format.
+      write: folder for the predictions of the split in the official format, for which it needs no labels.
 
     Returns:
-      {"run", "split", "checkpoint", "examples", "loss", metrics ...}.
+      {"run", "split", "checkpoint", "examples", "loss", metrics ...}; of a split without labels no scores.
 
     Raises:
-      InputError: no such run, split or file, or one without labels.
+      InputError: no such run, split or file, or one without labels and nothing to write.
     """
     config, about = records.read_run(run)
     task = tasks.resolve(config, tuple(about["task"]["labels"]))
     if file:
-        examples, report = tasks.read_file(task, file, skip_bad_rows, labels_required=True)
+        examples, report = tasks.read_file(task, file, skip_bad_rows, labels_required=not write)
         _tell(report)
     else:
         examples = _split(config, split, data_dir)
     predictor = load(run, checkpoint)
     encoded = predictor.encode(examples, file or split)
-    if encoded.labels is None:
-        raise InputError(f"--split={split}: has no labels; `flaxbert predict` gives predictions")
+    labelled = encoded.labels is not None
+    if not labelled and not write:
+        raise InputError(f"--split={split}: has no labels; --write=FOLDER writes predictions in the official "
+                         "format")
+    if not labelled:
+        note(f"{file or split}: has no labels, so no scores")
     outputs = predictor.outputs(encoded, f"scoring {file or split}")
-    tuned_here = split == "dev" and not file
-    scores = predictor.family.scores(outputs, encoded, examples, None if tuned_here else predictor.dev)
+    dev = None if labelled and split == "dev" and not file else predictor.dev
+    scores = predictor.family.scores(outputs, encoded, examples, dev) if labelled else {}
     if write:
         predictor.family.write(Path(file).stem if file else split, outputs, encoded, examples, Path(write),
-                               scores if tuned_here else predictor.dev)
+                               scores if dev is None else dev)
     return _kept({"run": str(run), "split": file or split, "checkpoint": checkpoint, "examples": len(examples),
                   **scores}, output)
 
@@ -300,7 +316,7 @@ def _tell(report: tasks.Report) -> None:
 
 
 def _split(config: Config, split: str, data_dir: str) -> Split:
-    settings = {**config.to_json(), **({"data_dir": data_dir} if data_dir else {})}
+    settings = {**config.to_json(), **({"data_dir": data_dir, "hub_dataset": ""} if data_dir else {})}
     _, splits, report = tasks.load(Config.from_json(settings))
     _tell(report)
     if split not in splits:
@@ -315,8 +331,8 @@ def predict(run: str | Sequence[str], input: str = "-", output: str = "-", check
     Args:
       run: a run or an exported folder; or several of one backbone: a row is {name: answer} then, and the file is
         read as the first one's task reads it.
-      input: TSV, CSV or JSONL with the task's text columns, or plain texts, one a line (pairs with a tab
-        between); "-" is standard input.
+      input: TSV, CSV or JSONL with the task's columns, or plain texts, one a line (two with a tab between); for
+        spans SQuAD's .json, for tokens words in columns too. "-" is standard input.
       output: .tsv for a table, else JSONL; "-" is standard output.
       checkpoint: best or last.
       skip_bad_rows: count rows that cannot be read in place of stopping; nothing comes out for them.

@@ -10,7 +10,9 @@ from small import refused, write
 
 from experiments.bundled import make
 from flaxbert import cli, predict, pretrained, tasks, train
+from flaxbert.config import Config
 from flaxbert.model_files import BUNDLED
+from flaxbert.tasks.base import Documents
 
 
 def test_text_and_card_of_the_bundled_model(tmp_path, monkeypatch):
@@ -84,6 +86,20 @@ def test_the_bundled_model_knows_words_in_their_place():
     guess = predict.load("bundled")
     told = guess(["The United [MASK] of America.", "It is one [MASK] the largest cities in the world."])
     assert [each["masked"][0]["token"] for each in told] == ["states", "of"]
+
+
+def test_it_tells_held_out_words_ten_times_as_well_as_their_frequencies(outside):
+    """On a part of the text that the card speaks of, and of what it was trained on."""
+    def documents(name, count):
+        found = (outside / "data/corpus" / name).read_text("utf-8").split("\n\n")[:count]
+        return Documents([each.splitlines() for each in found], list(map(str, range(len(found)))))
+    guess = predict.Predictor(pretrained.load("bundled"), tasks.of_kind("pretraining", ()),
+                              Config.make(task="pretrain", max_length=128))
+    guess.family.fit(guess.encode(documents("wikinews.txt", 200)))
+    held_out = guess.encode(documents(make.HELD_OUT, 25))
+    scores = guess.family.scores(guess.outputs(held_out), held_out, None)
+    print(scores)
+    assert scores["perplexity"] <= scores["unigram_perplexity"] / 10
 
 
 def test_its_vocabulary_writes_any_english_text():

@@ -330,6 +330,14 @@ def test_a_run_writes_predictions_as_the_official_file_and_evaluates_as_it_logge
     assert {line.split(",")[1] for line in lines[1:]} <= set("0123")
 
 
+def test_a_split_without_labels_is_written_when_asked_for(run, tmp_path, capsys):
+    assert "--split=test: has no labels; --write=FOLDER writes" in refused(predict.evaluate, run, split="test")
+    scores = predict.evaluate(run, split="test", write=str(tmp_path))
+    assert set(scores) == {"run", "split", "checkpoint", "examples"}
+    assert "test: has no labels, so no scores" in capsys.readouterr().err
+    assert (tmp_path / "swag.csv").read_text() == (Path(run) / "predictions" / "swag.csv").read_text()
+
+
 def test_answers_are_a_number_and_a_probability_each(predictor):
     answers = predictor(ASKED)
     assert [len(answer["probabilities"]) for answer in answers] == [3, 2]

@@ -168,7 +168,8 @@ def test_a_file_of_bad_questions_only_and_missing_files_are_refused(tmp_path):
     assert "no questions that can be read" in refused(
         load, "multiple_choice", train_file=str(file), dev_file=str(file), skip_bad_rows=True)
     assert "needs a train and a dev file" in refused(load, "multiple_choice")
-    assert "needs a train and a dev file" in refused(load, "arc")
+    assert ("--task=arc needs a train and a dev file; give --data_dir=FOLDER with arc_*_dev.csv and "
+            "arc_*_test.csv, or --train_file and --dev_file") in refused(load, "arc")
     assert "choice task, it has no classes" in refused(load, "toy_choice", class_weights=(1.0, 2.0))
 
 
@@ -216,6 +217,15 @@ def test_predictions_in_the_official_formats_are_scored(tmp_path):
         family(task=task).write("test", scores, None, swag, tmp_path)
         written = next(tmp_path.glob(f"{task}.[ct]sv"))
         assert family(task=task).score_file(written, swag) == {"accuracy": 0.75}
+
+
+def test_a_number_among_predictions_is_the_one_that_was_written_though_a_choice_reads_the_same(tmp_path):
+    sums = ChoiceExamples(["2 + 2 =", "2 + 1 ="], [["4", "1", "2", "0"], ["3", "1", "2", "0"]],
+                          np.array([0, 0], np.int32), ["0", "1"])
+    family().write("test", np.eye(4)[[0, 0]], None, sums, tmp_path)
+    assert family().score_file(tmp_path / "multiple_choice.tsv", sums) == {"accuracy": 1.0}
+    outside = write(tmp_path / "texts.tsv", "index\tprediction", "0\t4", "1\t3")
+    assert "the prediction for 0: the label '4' is none" in refused(family().score_file, outside, sums)
 
 
 @pytest.mark.parametrize(("lines", "said"), [

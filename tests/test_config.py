@@ -21,10 +21,18 @@ def refused(**given) -> str:
 
 
 def test_defaults_are_those_of_the_contract():
-    c = tasks.settled(Config.make())
+    c = tasks.settled(Config.make(model="bert-base-uncased"))
     assert (c.optimizer, c.bias_correction, c.weight_decay, c.warmup, c.schedule, c.clip_norm, c.batch_size,
             c.epochs, c.learning_rate, c.max_length, c.devices, c.strategy, c.parallel) == (
         "adamw", True, 0.01, 0.1, "linear", 1.0, 32, 3.0, 2e-5, 128, 0, "full", "jit")
+
+
+def test_the_bundled_model_has_a_rate_of_its_own():
+    """It is a twentieth of BERT-base: at 2e-5 it hardly learns."""
+    assert Config.make().learning_rate == Config.make(model="bundled").learning_rate == 3e-4
+    assert Config.make(learning_rate=2e-5).learning_rate == Config.make(recipe="mosbach").learning_rate == 2e-5
+    assert Config.make(task="pretrain").learning_rate == 5e-4
+    assert Config.make({"model": "tiny"}).learning_rate == 2e-5
 
 
 # What each paper did (facts: BERT's code; 2006.04884 and its code; 2006.05987; Hugging Face's Trainer).

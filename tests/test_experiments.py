@@ -34,6 +34,40 @@ def rows(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
 
 
+def test_split_squad_splits_by_article(tmp_path, capsys):
+    def article(n):
+        asked = [{"id": f"{n}.{i}", "question": "?", "answers": [{"text": "a", "answer_start": 0}] * (i % 2)}
+                 for i in range(n)]
+        return {"title": str(n), "paragraphs": [{"context": "a", "qas": asked}]}
+    (tmp_path / "all.json").write_text(json.dumps({"version": "v2.0", "data": [article(n) for n in range(1, 12)]}))
+    importlib.import_module("experiments.split_squad").main(str(tmp_path / "all.json"), str(tmp_path / "new"))
+    titles = {}
+    for split in ("train", "dev"):
+        content = json.loads((tmp_path / "new" / f"{split}-v2.0.json").read_text())
+        assert content["version"] == "v2.0"
+        titles[split] = [int(article["title"]) for article in content["data"]]
+    assert titles == {"train": [1, 2, 3, 4, 6, 7, 8, 9, 11], "dev": [5, 10]}
+    assert capsys.readouterr().out.splitlines()[1] == "dev: 2 articles, 15 questions, 8 without an answer"
+
+
+def test_transfer_makes_a_record_of_both_starts(told, tmp_path, monkeypatch):
+    seen = []
+
+    def finetune(config):
+        seen.append(config)
+        score = 0.9 - 0.3 * config.random_init + 0.01 * config.seed
+        return {"main_metric": "accuracy", "metrics": {"dev": {"accuracy": score, "loss": 1 - score}},
+                "examples_per_second": 100.0}
+    monkeypatch.setattr(importlib.import_module("experiments.transfer.study"), "finetune", finetune)
+    folder = tmp_path / "record"
+    status, out, err = told("transfer", "--preset=tiny", "--tasks=toy_pair", "--seeds=2", f"--output={folder}")
+    assert (status, out.splitlines()) == (0, ["4 measured, 0 failed", f"record: {folder}"]), err
+    assert [(config.random_init, config.seed) for config in seen] == [(False, 0), (True, 0), (False, 1), (True, 1)]
+    assert {(each.task, each.model, each.learning_rate) for each in seen} == {("toy_pair", "bundled", 1e-3)}
+    assert "| +0.300 | yes (0.007) | yes |" in (folder / "table.md").read_text()
+    assert (folder / "figure.png").stat().st_size > 5000
+
+
 @pytest.mark.parametrize(("random", "won", "apart"), [
     ((0.70, 0.72, 0.74), "yes (0.020)", "yes"), ((0.55, 0.80, 0.81), "no (0.147)", "no"),
     ((0.77, 0.78, 0.801), "yes (0.016)", "no")])
@@ -43,7 +77,7 @@ def test_a_transfer_task_is_won_by_more_than_the_spread(random, won, apart):
                            "scores": {"f1": score, "loss": 0.0}}
                           for start, scores in (("pre-trained", (0.80, 0.80, 0.81)), ("random", random))
                           for seed, score in enumerate(scores)])
-    about = {"date": "2026-11-21", "devices": 1, "device": "cpu", "commit": None,
+    about = {"date": "2026-11-21", "devices": 1, "device": "cpu", "commit": "0123456789",
              "settings": {"epochs": 3.0, "toy_rate": 1e-3, "real_rate": 3e-4}}
     cells = table.markdown(about, rows).splitlines()[-1].split(" | ")
     assert cells[:3] == ["| mrpc", "f1", "0.803 ± 0.006 (3)"]

@@ -82,6 +82,7 @@ def test_names_and_types_are_those_of_bert_for_sequence_classification(exported)
     assert all(value.dtype == np.float32 for value in tensors.values())
     assert sorted(os.listdir(exported)) == ["README.md", "config.json", "model.safetensors", "tokenizer.json",
                                             "tokenizer_config.json"]
+    assert len({(exported / name).stat().st_mode for name in os.listdir(exported)}) == 1  # who reads one reads all
 
 
 def test_settings(exported):

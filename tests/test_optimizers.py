@@ -372,8 +372,8 @@ def test_schedules():
         assert ours[0] == 0
         assert ours[100] == (name == "constant")
         assert rates(schedule=name, warmup=0.0)[0] == 1.0
-        beyond = optimizers.schedule(Config.make(schedule=name), 100)(1000)
-        assert float(beyond) == (np.float32(2e-5) if name == "constant" else 0.0)
+        beyond = optimizers.schedule(Config.make(schedule=name, learning_rate=1e-3), 100)(1000)
+        assert float(beyond) == (np.float32(1e-3) if name == "constant" else 0.0)
 
 
 def test_googles_jump():

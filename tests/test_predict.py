@@ -6,10 +6,11 @@ import sys
 
 import numpy as np
 import pytest
-from small import config, refused, result_of
+from small import config, refused, result_of, write
 
 import flaxbert
 from flaxbert import predict, tasks, train
+from flaxbert.config import Config
 from flaxbert.export import export
 
 TEXTS = ["The bread was not good at all.", "I liked it.", "Last week nobody liked the film we saw near the river.",
@@ -65,7 +66,8 @@ def test_nothing_in_nothing_out(predictor):
 @pytest.mark.parametrize(("texts", "words"), [
     ([("a", "b"), "c"], "mixed"), (["c", ("a", "b")], "mixed"), ([("a",)], "neither a text nor a pair"),
     ([("a", "b", "c")], "neither a text nor a pair"), ([3], "neither a text nor a pair"),
-    ([("a", None)], "neither a text nor a pair")])
+    ([("a", None)], "neither a text nor a pair"), (["a\ud83d"], "character 1 of a text is '\\ud83d', half of"),
+    ([{"a": ["b", "\udc00"]}], "character 0 of a text is '\\udc00', half of a surrogate pair")])
 def test_what_is_no_text_is_refused_with_its_number(predictor, texts, words):
     line = refused(predictor, texts)
     assert words in line
@@ -131,6 +133,13 @@ def test_evaluate_takes_a_file_of_the_same_task(run, tmp_path):
 def test_an_unknown_split_lists_the_valid_ones(run):
     assert "valid: train, dev, test" in refused(predict.evaluate, run, split="validation")
     assert "valid: best, last" in refused(predict.evaluate, run, checkpoint="newest")
+
+
+def test_a_folder_of_files_takes_the_place_of_the_runs_hub_data_set(tmp_path):
+    for name in ("train.tsv", "dev.tsv"):
+        write(tmp_path / name, "sentence1\tsentence2\tlabel", "a\tb\tentailment", "c\td\tnot_entailment")
+    run_of_hub = Config.make(task="rte", hub_dataset="no/such")
+    assert predict._split(run_of_hub, "dev", str(tmp_path)).first == ["a", "c"]
 
 
 # --- files

@@ -164,16 +164,28 @@ def test_evaluate_repeats_the_result_and_writes_what_it_scores(run, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"dev.predictions.json", "dev.nbest.json"}
 
 
+def test_a_file_without_answers_is_written_but_not_scored(run, tmp_path, capsys):
+    asked = question()
+    del asked["answers"]
+    file = squad(tmp_path / "new.json", asked)
+    assert "question q1: has no answer" in refused(predict.evaluate, str(run), file=str(file))
+    told = predict.evaluate(str(run), file=str(file), write=str(tmp_path / "out"))
+    assert told == {"run": str(run), "split": str(file), "checkpoint": "best", "examples": 1}
+    assert "new.json: has no labels, so no scores" in capsys.readouterr().err
+    assert set(json.loads((tmp_path / "out" / "new.predictions.json").read_text())) == {"q1"}
+
+
 def test_predict_reads_and_writes_files(run, tmp_path):
     context = CONTEXT + "\n\tNew\n\nline\t."
     squad(tmp_path / "in.json", question(), question("q2", "What\tclosed?"), context=context)
     assert predict.predict(str(run), str(tmp_path / "in.json"), str(tmp_path / "out.jsonl")) == 2
     rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
-    assert all(set(row) == {"answer", "start", "end", "score"} for row in rows)
+    assert all(set(row) == {"id", "answer", "start", "end", "score"} for row in rows)
+    assert [row["id"] for row in rows] == ["q1", "q2"]
     predict.predict(str(run), str(tmp_path / "in.json"), str(tmp_path / "out.tsv"))
     header, *lines = (tmp_path / "out.tsv").read_text().splitlines()
-    assert header == "answer\tstart\tend\tscore"
-    assert [len(line.split("\t")) for line in lines] == [4, 4]
+    assert header == "id\tanswer\tstart\tend\tscore"
+    assert [len(line.split("\t")) for line in lines] == [5, 5]
 
 
 def test_an_export_answers_alike_here_and_in_pytorch(run, tmp_path):

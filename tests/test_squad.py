@@ -5,7 +5,7 @@ import json
 import sys
 
 import pytest
-from small import CONTEXT, question, refused, squad
+from small import CONTEXT, question, refused, squad, write
 
 from flaxbert import cli, tasks
 from flaxbert.config import Config
@@ -75,6 +75,13 @@ def test_what_is_no_squad_file_is_one_line(tmp_path, content, words):
     assert "cannot be read: No such file" in refused(read, tmp_path / "none.json")
 
 
+def test_half_a_character_is_bad(tmp_path):
+    path = squad(tmp_path / "x.json", question(), question("q2", "Who HALF?"))
+    path.write_text(path.read_text("utf-8").replace("HALF", "\\ud83d"), "utf-8")
+    assert f"{path}, question q2: character 4 of a text is '\\ud83d', half of" in refused(read, path)
+    assert read(path, skip_bad_rows=True)[0].ids == ["q1"]
+
+
 def test_an_empty_context_is_bad(tmp_path):
     path = squad(tmp_path / "x.json", question(answers=[]), question("q2", answers=[]), context=" \n")
     assert "question q1: the context is empty" in refused(read, path, "squad2")
@@ -122,6 +129,19 @@ def test_inputs_are_official_json_or_jsonl_and_answers_do_not_matter(tmp_path, m
         assert (examples.ids, examples.answers) == (["7", "line 2", "line 3"], None)
     (tmp_path / "bad.jsonl").write_text('{"question": "Who?"}\n')
     assert "bad.jsonl, line 1: has no context" in refused(tasks.read_inputs, task, tmp_path / "bad.jsonl")
+
+
+@pytest.mark.parametrize(("name", "header", "ids"), [
+    ("in.tsv", "question\tcontext", ["line 2", "line 3"]), ("in.csv", "id,context,question", ["7", "8"]),
+    ("in.tsv", "", ["line 1", "line 2"])])
+def test_columns_of_inputs_go_by_their_names_where_there_is_a_header(tmp_path, name, header, ids):
+    rows = {"in.tsv": ("Who?\tHe.", "Why?\tSo."), "in.csv": ("7,He.,Who?", "8,So.,Why?")}[name]
+    path = write(tmp_path / name, *([header] if header else []), *rows)
+    examples, _ = tasks.read_inputs(tasks.get("squad"), path)
+    assert (examples.questions, examples.contexts, examples.ids) == (["Who?", "Why?"], ["He.", "So."], ids)
+    assert examples.named == ["id" in header] * 2
+    path = write(tmp_path / f"short{path.suffix}", header or rows[0], "alone")
+    assert "line 2: 1 " in refused(tasks.read_inputs, tasks.get("squad"), path)
 
 
 SIZES = {"train-v1.1": 87599, "dev-v1.1": 10570, "dev-v2.0": 11873}

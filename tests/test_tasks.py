@@ -232,6 +232,9 @@ def test_missing_files_and_flags_are_named(tmp_path):
         (dict(task="bert"), ("--task=bert: unknown; valid: toy_sentence, toy_pair", "sick_r, squad")),
         (dict(task="toy_pair", data_dir=folder), ("--train_file and --dev_file",)),
         (dict(task="toy_pair", hub_dataset="x"), ("--hub_dataset=x: toy_pair is generated",)),
+        (dict(task="rte", hub_dataset="x", data_dir=folder, dev_file="train.tsv"),
+         ("--hub_dataset=x: not together with --data_dir and --dev_file, which would be read in its place",)),
+        (dict(task="ner"), ("give --data_dir=FOLDER with train.txt and dev.txt, or --train_file and",)),
         (dict(task="toy_pair", class_weights=(1.0, 2.0)), ("2 weights for 3 classes", "entailment, neutral")),
         (dict(task="toy_pair", class_weights=(1.0, 2.0, -1.0)), ("none below 0",)),
         (dict(task="toy_regression", class_weights=(1.0,)), ("regression task",)),
@@ -434,6 +437,17 @@ def test_inputs_need_no_header_and_no_labels(tmp_path, monkeypatch):
         tasks.read_inputs(cola, write(tmp_path / "tab.tsv", "fine", "fine too", "not\tfine"))
     with pytest.raises(InputError, match=r"none.tsv: cannot be read: No such file"):
         tasks.read_inputs(cola, tmp_path / "none.tsv")
+
+
+@pytest.mark.parametrize(("name", "row"), [
+    ("cola", {"sentence": "HALF"}), ("mrpc", ["Whole.", "HALF"]), ("conll2003", {"words": ["Anna", "HALF"]}),
+    ("squad", {"question": "Who?", "context": "HALF"}), ("swag", ["So", ["He.", "HALF"]])])
+def test_half_a_character_is_told_with_its_line(tmp_path, name, row):
+    good, bad = (json.dumps(row).replace("HALF", text) for text in ("\\ud83d\\ude42", "no \\ude42"))
+    path = write(tmp_path / "in.jsonl", good, bad)
+    message = small.refused(tasks.read_inputs, tasks.get(name), path)
+    assert f"{path}, line 2: character 3 of a text is '\\ude42', half of a surrogate pair" in message
+    assert len(tasks.read_inputs(tasks.get(name), path, skip_bad_rows=True)[0]) == 1
 
 
 def test_a_saved_run_brings_its_labels_back(tmp_path):

@@ -40,12 +40,12 @@ def markdown(about: dict[str, Any], rows: list[dict[str, Any]]) -> str:
     """Where it was measured, and a row a task.
 
     Args:
-      about: of the record.
+      about: of the record; `commit`: of its rows.
       rows: from `compare`.
     """
     settings = about["settings"]
     lines = [f"Measured {about['date']} on {about['devices']} x {about['device']}, commit "
-             f"`{(about['commit'] or 'unknown')[:10]}`: {settings['epochs']:g} epochs, learning rate "
+             f"{about['commit']}: {settings['epochs']:g} epochs, learning rate "
              f"{settings['toy_rate']:g} on the toy tasks and {settings['real_rate']:g} on the others, batch 32; "
              "dev after the last step, mean ± sample standard deviation (number of seeds). Spread: the larger one "
              "of the two deviations.", "",

@@ -62,7 +62,7 @@ class ChoiceFamily(Family):
         """
         def earned(number: int, cell: str) -> float:
             choices, label = examples.choices[number], int(examples.labels[number])
-            chosen = {form(self.task).position(part.strip(), choices) for part in cell.split(";")}
+            chosen = {form(self.task).predicted(part.strip(), choices) for part in cell.split(";")}
             return (label in chosen) / len(chosen)
         return {"accuracy": float(np.mean(in_order(path, cells_by_id(self.task, path), examples.ids, earned)))}
 

@@ -172,14 +172,17 @@ class SpanFamily(Family):
                 dev: Mapping[str, float] | None = None) -> list[dict[str, Any]]:
         """{"answer", "start", "end", "score"}: context[start:end], and its probability among the n best.
 
-        No answer: "" with start and end None, and the probability of that.
+        No answer: "" with start and end None, and the probability of that. A question that has an id in its file
+        has it here too, as "id".
         """
         threshold, said = self._threshold(dev), []
-        for found in self._found(outputs, encoded, examples):
+        named = examples.named or [False] * len(examples)
+        for name, own, found in zip(examples.ids, named, self._found(outputs, encoded, examples), strict=True):
             ranked = self._ranked(found)
             silent = found.odds > threshold or not found.answers
             answer, probability = next(pair for pair in ranked if silent == (pair[0].start is None))
-            said.append({"answer": answer.text, "start": answer.start, "end": answer.end, "score": probability})
+            said.append({**({"id": name} if own else {}), "answer": answer.text, "start": answer.start,
+                         "end": answer.end, "score": probability})
         return said
 
     def _ranked(self, found: Found) -> list[tuple[Answer, float]]:

@@ -145,10 +145,15 @@ def read_inputs(task: Task, path: str | Path, skip_bad_rows: bool = False) -> tu
 def _read_all(task: Task, config: Config) -> dict[str, Any]:
     """Every split from where the flags say it is: files first, then the generator, then the hub."""
     reader = READERS[task.kind]
-    found: dict[str, Any] = {split: reader.read_records(task, path, config.skip_bad_rows, split in NEEDED)
-                             for split, path in _named_files(task, config).items()}
+    named = _named_files(task, config)
     hold_out = None if config.hub_dataset else HOLD_OUT.get(task.kind)
-    lacking = [split for split in NEEDED if split not in found and not (hold_out and split == "dev")]
+    lacking = [split for split in NEEDED if split not in named and not (hold_out and split == "dev")]
+    if config.hub_dataset and not lacking:
+        given = [f"--{flag}" for flag in ("data_dir", "train_file", "dev_file") if getattr(config, flag)]
+        raise InputError(f"--hub_dataset={config.hub_dataset}: not together with {' and '.join(given)}, which "
+                         "would be read in its place")
+    found: dict[str, Any] = {split: reader.read_records(task, path, config.skip_bad_rows, split in NEEDED)
+                             for split, path in named.items()}
     if not lacking:
         if "dev" not in found:
             found["train"], found["dev"] = hold_out(found["train"], config)
@@ -160,7 +165,9 @@ def _read_all(task: Task, config: Config) -> dict[str, Any]:
     if task.generate and not config.data_dir:
         return {**{split: task.generate(split) for split in ("train", "dev", "test")}, **found}
     flags = " and ".join(f"--{FILE_FLAGS[split]}" for split in lacking)
-    raise InputError(f"{flags}: --task={task.name} needs a {' and a '.join(lacking)} file; give {flags}")
+    names = " and ".join(Path(task.files[split]).name for split in lacking) if task.files else ""
+    folder = f"--data_dir=FOLDER with {names}, or " if names else ""
+    raise InputError(f"--task={task.name} needs a {' and a '.join(lacking)} file; give {folder}{flags}")
 
 
 def _with_labels_of(task: Task, records: Any, names: Iterable[object] = (), least: int = 2) -> Task:

@@ -69,12 +69,14 @@ class SpanExamples(Split):
       answers: of each question, what the file accepts: (text, offset in the context in characters); none at all
         where it cannot be answered; None in place of the list where the file has no answers.
       ids: N strings.
+      named: whether each id is the file's own, and answers are to repeat it; None: none is.
     """
 
     questions: list[str]
     contexts: list[str]
     answers: list[list[tuple[str, int]]] | None
     ids: list[str]
+    named: list[bool] | None = None
 
     @property
     def labels(self) -> list[list[tuple[str, int]]] | None:

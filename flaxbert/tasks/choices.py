@@ -83,6 +83,11 @@ def _position(label: object, choices: list[str]) -> int:
     return position
 
 
+def _predicted(cell: str, choices: list[str]) -> int:
+    """The same for a prediction: a number is what `submission` writes, whatever the texts of the choices are."""
+    return _position(int(cell) if cell.isdecimal() else cell, choices)
+
+
 def _answer(label: object, choices: list[str]) -> int:
     """The same for ARC: a letter, or a number from 1. Some copies lack the option that is right."""
     name = spell(label)
@@ -106,13 +111,15 @@ class Form:
     Attributes:
       spread: question from cells, where a file has a column for each choice.
       position: (label, choices) -> which is right.
+      predicted: (cell of a file of predictions, choices) -> which it means.
     """
 
     spread: Callable[[Sequence[Any]], Question] = listed
     position: Callable[[object, list[str]], int] = _position
+    predicted: Callable[[str, list[str]], int] = _predicted
 
 
-_ARC = Form(_arc, _answer)
+_ARC = Form(_arc, _answer, _answer)
 FORMS = {"swag": Form(_swag), "arc": _ARC, "arc_easy": _ARC, "arc_challenge": _ARC}
 
 

@@ -1,6 +1,7 @@
 """One split from rows: find the layout, pick the cells, turn labels into numbers."""
 
 import dataclasses
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -76,7 +77,7 @@ def _problem(task: Task, layouts: tuple[Layout, ...], cells: list[str] | dict[st
             f"{task.name} reads {' | or '.join(map(str, layouts))}")
 
 
-def _by_name(rows: Iterator[Row], header: list[str], bad: BadRows) -> Iterator[tuple[str, dict[str, object]]]:
+def by_name(rows: Iterator[Row], header: list[str], bad: BadRows) -> Iterator[tuple[str, dict[str, object]]]:
     """Rows of a file with a header as dicts; a row with another number of columns is bad."""
     for place, cells in rows:
         while len(cells) > len(header) and not cells[-1]:
@@ -123,12 +124,12 @@ def read_records(task: Task, path: str | Path, skip_bad_rows: bool = False, labe
     if layout is None:
         raise InputError(f"{name}, {place}: {_problem(task, layouts, cells)}")
     if isinstance(cells, dict) or layout.widths:
-        rows = _chain(first, rows)
+        rows = itertools.chain([first], rows)
     else:
         repeated = {column for column in cells if column and cells.count(column) > 1}
         if repeated & {*layout.texts, layout.label}:
             raise InputError(f"{name}, {place}: column {', '.join(sorted(repeated))} occurs twice in the header")
-        rows = _by_name(rows, cells, bad)
+        rows = by_name(rows, cells, bad)
     label = layout.label if layout.widths or layout.label in cells else None
     if label is None and labels_required:
         raise InputError(f"{name}, {place}: missing column {layout.label}; found: {', '.join(map(str, cells))}")
@@ -146,11 +147,6 @@ def read_records(task: Task, path: str | Path, skip_bad_rows: bool = False, labe
             continue
         records.add(place, texts, value, row_id)
     return records
-
-
-def _chain(first: Row, rows: Iterator[Row]) -> Iterator[Row]:
-    yield first
-    yield from rows
 
 
 def to_examples(task: Task, records: Records, labels_required: bool) -> tuple[Examples, Report]:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from flaxbert.errors import InputError
 
@@ -20,6 +20,24 @@ class BadRow(ValueError):
 
 class KnownBadRow(BadRow):
     """One row cannot be used, and files of its kind are known for such rows: it never stops a run."""
+
+
+def whole(value: Any) -> Any:
+    """The same value, if no text in it, however deep, has half of a character, as JSON may: "\\ud83d" alone.
+
+    Raises:
+      BadRow: one has; it could be neither tokenised nor written.
+    """
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise BadRow(f"character {error.start} of a text is {value[error.start]!a}, half of a surrogate pair; "
+                         "give both halves, or neither") from None
+    elif isinstance(value, dict | list | tuple):
+        for part in (*value, *value.values()) if isinstance(value, dict) else value:
+            whole(part)
+    return value
 
 
 @dataclass(frozen=True)
@@ -120,9 +138,12 @@ def _jsonl(file: BinaryIO, bad: BadRows) -> Iterator[Row]:
     """One JSON object a line; for inputs of `predict` also a string, or a list of two strings."""
     for number, line in text_lines(file, bad):
         try:
-            value = json.loads(line)
+            value = whole(json.loads(line))
         except json.JSONDecodeError as error:
             bad.add(f"line {number}", f"not JSON ({error.msg}); each line holds one object")
+            continue
+        except BadRow as error:
+            bad.add(f"line {number}", error)
             continue
         value = [value] if isinstance(value, str) else value
         if isinstance(value, dict | list):

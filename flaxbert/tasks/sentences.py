@@ -8,7 +8,7 @@ from typing import Any
 
 from flaxbert.errors import InputError
 from flaxbert.tasks.base import TokenExamples
-from flaxbert.tasks.rows import BadRow, BadRows, Report, text_lines
+from flaxbert.tasks.rows import BadRow, BadRows, Report, text_lines, whole
 
 Offsets = list[tuple[int, int]]
 Words = tuple[list[str], str | None, Offsets | None]  # words; of a text, itself and where each word stands in it
@@ -81,7 +81,7 @@ def read(name: str, content: bytes, as_json: bool, skip_bad_rows: bool) -> tuple
     bad, found = BadRows(name, skip_bad_rows), []
     for number, line in text_lines(io.BytesIO(content), bad):
         try:
-            words = words_of(json.loads(line) if as_json else line)
+            words = words_of(whole(json.loads(line)) if as_json else line)
             if not words[0]:
                 raise BadRow("no words")
             found.append(words)

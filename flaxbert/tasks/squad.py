@@ -5,6 +5,7 @@ a question `id`, `question`, `answers` of `text` and `answer_start`, in version 
 is a question. Offsets count characters. Anybody's own questions can be put into that form.
 """
 
+import itertools
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,7 +14,8 @@ from typing import Any
 
 from flaxbert.errors import InputError
 from flaxbert.tasks.base import Hub, SpanExamples, Task
-from flaxbert.tasks.rows import BadRow, BadRows, Report, read_rows
+from flaxbert.tasks.files import by_name
+from flaxbert.tasks.rows import BadRow, BadRows, Report, Row, read_rows, whole
 
 Answers = list[tuple[str, int]]  # text, offset
 
@@ -24,7 +26,8 @@ class Records:
 
     Attributes:
       bad: knows the file's name and counts its bad questions.
-      questions, contexts, ids: of each question.
+      questions, contexts: of each question.
+      ids: its name, and whether that is its own, or only the place where it stands.
       answers: of each question; None where nothing is said about an answer.
       labels: spans have no label names.
     """
@@ -33,7 +36,7 @@ class Records:
     questions: list[str] = field(default_factory=list)
     contexts: list[str] = field(default_factory=list)
     answers: list[Answers | None] = field(default_factory=list)
-    ids: dict[str, None] = field(default_factory=dict)  # in order, quick to look up
+    ids: dict[str, bool] = field(default_factory=dict)  # in order, quick to look up
     labels: tuple[str, ...] = ()
 
     def add(self, task: Task, place: str, cells: dict[str, Any], answered: bool = True) -> None:
@@ -48,6 +51,7 @@ class Records:
         known = cells.get("id") is not None
         name = str(cells["id"]) if known else place
         try:
+            whole(cells)
             question, context = _text(cells, "question"), _text(cells, "context")
             answers = _answers(task, cells, context) if answered else None
             if name in self.ids:
@@ -58,7 +62,7 @@ class Records:
         self.questions.append(question)
         self.contexts.append(context)
         self.answers.append(answers)
-        self.ids[name] = None
+        self.ids[name] = known
 
 
 def _text(cells: dict[str, Any], name: str) -> str:
@@ -167,19 +171,28 @@ def from_hub(task: Task, split: Any, where: str, skip_bad_rows: bool) -> Records
     return records
 
 
+def _named(rows: Iterator[Row], bad: BadRows) -> Iterator[Row]:
+    """Rows by name where the first one is a header."""
+    first = next(rows, None)
+    if first and isinstance(first[1], list) and "question" in first[1] and "context" in first[1]:
+        return by_name(rows, first[1], bad)
+    return itertools.chain([first] if first else [], rows)
+
+
 def read_inputs(task: Task, path: str | Path, skip_bad_rows: bool = False) -> tuple[SpanExamples, Report]:
     """Questions to predict for; answers are not looked at.
 
     Args:
       task: of spans.
-      path: .json, the official one; else rows, "-" for standard input: {"question", "context"} and maybe "id", or
-        the two texts.
+      path: .json, the official one; else rows, "-" for standard input: {"question", "context"} and maybe "id", as
+        JSONL or with a header; or the two texts.
       skip_bad_rows: count questions that cannot be read in place of stopping.
     """
     name = "standard input" if str(path) == "-" else str(path)
     records = Records(BadRows(name, skip_bad_rows))
     official = Path(path).suffix.lower() == ".json"
-    rows = _questions(_load(path), records.bad) if official else read_rows(path, records.bad)
+    rows = (_questions(_load(path), records.bad) if official
+            else _named(read_rows(path, records.bad), records.bad))
     for place, cells in rows:
         if isinstance(cells, list) and len(cells) == 2:
             cells = dict(zip(("question", "context"), cells, strict=True))
@@ -213,7 +226,8 @@ def to_examples(task: Task, records: Records, labels_required: bool) -> tuple[Sp
         raise InputError(f"{records.bad.name}: no questions"
                          + (" that can be read" if records.bad.count else ""))
     return (SpanExamples([records.questions[n] for n in kept], [records.contexts[n] for n in kept],
-                         [records.answers[n] for n in kept] if given else None, [ids[n] for n in kept]),
+                         [records.answers[n] for n in kept] if given else None, [ids[n] for n in kept],
+                         [records.ids[ids[n]] for n in kept]),
             records.bad.report())
 
 
