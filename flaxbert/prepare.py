@@ -193,6 +193,13 @@ def prepare(config: Config, shards: int) -> Ready:
                  strategies.wrap(optimizer, trains), schedule, epochs, total, row_length, slots, row_counts)
 
 
+def bottom_of(config: Config, model: heads.Model, layers: tuple[int, ...], params: Mapping[str, Any]) -> Bottom:
+    """What computes the states of these layers for a run; arguments as of `with_states`."""
+    arithmetic = jnp.dtype(model.dtype).name
+    return Bottom(model.config, params["bert"], layers, arithmetic,
+                  arithmetic if config.cache_dtype == "auto" else config.cache_dtype, config.devices)
+
+
 def with_states(config: Config, model: heads.Model, layers: tuple[int, ...], params: Mapping[str, Any],
                 encoded: dict[str, Encoded], source: str) -> tuple[heads.Model, dict[str, Encoded]]:
     """The model and the splits of a run that computes its frozen layers once; as they were on a full disk.
@@ -203,9 +210,7 @@ def with_states(config: Config, model: heads.Model, layers: tuple[int, ...], par
       encoded: by split.
       source: of the weights, for the record.
     """
-    arithmetic = jnp.dtype(model.dtype).name
-    bottom = Bottom(model.config, params["bert"], layers, arithmetic,
-                    arithmetic if config.cache_dtype == "auto" else config.cache_dtype, config.devices)
+    bottom = bottom_of(config, model, layers, params)
     # What has no labels is never scored, and predicted for only where asked.
     used = {split: each for split, each in encoded.items() if each.labels is not None or config.predict_test}
     states = activations.keep(config, bottom, used, {"model": source, "task": config.task})

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from flaxbert import families, heads, packing, parallel, tasks, train, trees, vocabulary
+from flaxbert import cli, families, heads, packing, parallel, tasks, train, trees, vocabulary
 from flaxbert.bert import BertConfig
 from flaxbert.config import Config
 from flaxbert.data import Encoded, collate
@@ -268,3 +268,15 @@ def losses_of(run: Any) -> dict[int, float]:
 
 def result_of(run: Any) -> dict[str, Any]:
     return json.loads((Path(run) / "result.json").read_text())
+
+
+def call(capsys, *arguments):
+    """Exit code, standard output and standard error of one command, in this process."""
+    code = 0
+    try:
+        cli.main(list(arguments))
+    except SystemExit as error:
+        code = error.code
+    out, err = capsys.readouterr()
+    assert "Traceback" not in err
+    return code, out, err

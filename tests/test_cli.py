@@ -4,25 +4,13 @@ import dataclasses
 import json
 
 import pytest
-from small import command, config, finish, flags, result_of, settings
+from small import call, command, config, finish, flags, result_of, settings
 
 import flaxbert
 from flaxbert import cli, demo, parallel, train
 from flaxbert.config import Config
 
 FIELDS = {f.name: f for f in dataclasses.fields(Config)}
-
-
-def call(capsys, *arguments):
-    """Exit code, standard output and standard error of one command, in this process."""
-    code = 0
-    try:
-        cli.main(list(arguments))
-    except SystemExit as error:
-        code = error.code
-    out, err = capsys.readouterr()
-    assert "Traceback" not in err
-    return code, out, err
 
 
 def refused(capsys, *arguments):

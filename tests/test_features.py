@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file
-from small import TINY, refused, write
+from small import TINY, call, refused, write
 
 import flaxbert
-from flaxbert import cli, disk_cache, extraction, pretrained
+from flaxbert import disk_cache, extraction, pretrained
 from flaxbert.bert import Bert
 from flaxbert.extraction import extract, numbers, read_texts
 
@@ -186,15 +186,6 @@ def test_a_lone_text_is_a_list_of_one_and_no_text_is_refused(deep):
 
 
 # --- commands
-
-def call(capsys, *arguments):
-    code = 0
-    try:
-        cli.main(list(arguments))
-    except SystemExit as error:
-        code = error.code
-    return code, *capsys.readouterr()
-
 
 def test_the_features_command(capsys, deep, tmp_path, texts):
     code, out, err = call(capsys, "features", f"--model={deep}", f"--input={texts}", "--layers=0,last",

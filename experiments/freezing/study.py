@@ -5,15 +5,13 @@ import tempfile
 import time
 from typing import Any
 
-import jax.numpy as jnp
-
 from experiments import training
 from experiments.freezing import figure, table
 from experiments.records import Records
 from flaxbert import activations, parallel
 from flaxbert.config import Config
 from flaxbert.errors import InputError
-from flaxbert.prepare import prepare
+from flaxbert.prepare import bottom_of, prepare
 
 QUESTION = "What do frozen layers cost in score, and what do they save in time, when they are computed once?"
 
@@ -62,12 +60,14 @@ def measure_point(point: dict[str, Any], settings: dict[str, Any]) -> dict[str, 
 def cache_seconds(config: Config) -> float:
     """Seconds that computing and writing the states of a run takes, without compiling; the run finds them."""
     ready = prepare(dataclasses.replace(config, cache_frozen="false"), parallel.make(config).shards)
-    model, dtype = ready.model, jnp.dtype(ready.model.dtype).name
+    model = ready.model
     layers = activations.layers_to_keep(config, ready.task.kind, model.reads, model.frozen_prefix, config.epochs)
-    bottom = activations.Bottom(model.config, ready.params["bert"], layers, dtype, dtype)
+    if not layers:
+        return 0.0
+    bottom = bottom_of(config, model, layers, ready.params)
     splits = {split: each for split, each in ready.encoded.items() if each.labels is not None}
     # The first time compiles.
-    if not layers or activations.keep(config, bottom, splits, {"task": config.task}) is None:
+    if activations.keep(config, bottom, splits, {"task": config.task}) is None:
         return 0.0
     with tempfile.TemporaryDirectory(prefix="flaxbert-freezing-") as again:
         begun = time.perf_counter()

@@ -17,14 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from experiments.throughput import measure, sources
 from flaxbert import activations
-from flaxbert.activations import Bottom
 from flaxbert.config import Config
 from flaxbert.errors import InputError, note
-from flaxbert.prepare import Ready, parameters_trained
+from flaxbert.prepare import Ready, bottom_of, parameters_trained
 
 # Grid -> what is trained: `examples` are those of an epoch, 0: all there are. Batches are 32, but of models with
 # random weights --base_batch.
@@ -167,8 +165,7 @@ def computing(ready: Ready) -> Callable[[], float]:
       ready: of a run that computes its frozen layers once.
     """
     config, model, train = ready.config, ready.model, ready.encoded["train"]
-    bottom = Bottom(model.config, ready.params["bert"], model.cached, jnp.dtype(model.dtype).name,
-                    train.hidden.dtype.name, config.devices)
+    bottom = bottom_of(config, model, model.cached, ready.params)
 
     def compute() -> float:
         Path(config.cache_dir).mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,8 @@
 import statistics
 from typing import Any
 
+from experiments import tables
+
 COLUMNS = ("task", "metric", "pre-trained", "random", "ahead by", "more than the spread", "lowest above highest")
 
 
@@ -20,20 +22,13 @@ def compare(measured: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if not all(scores.values()):
             continue
         ahead = statistics.fmean(scores["pre-trained"]) - statistics.fmean(scores["random"])
-        several = all(len(values) > 1 for values in scores.values())
-        spread = max(map(statistics.stdev, scores.values())) if several else None
-        rows.append({"task": task, "metric": metric, "scores": scores, "ahead": ahead, "spread": spread})
+        rows.append({"task": task, "metric": metric, "scores": scores, "ahead": ahead,
+                     "spread": tables.spread(*scores.values())})
     return rows
 
 
 def _yes(holds: bool) -> str:
     return "yes" if holds else "no"
-
-
-def _mean(values: list[float]) -> str:
-    """Mean +- sample standard deviation (n)."""
-    deviation = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
-    return f"{statistics.fmean(values):.3f}{deviation} ({len(values)})"
 
 
 def markdown(about: dict[str, Any], rows: list[dict[str, Any]]) -> str:
@@ -53,7 +48,7 @@ def markdown(about: dict[str, Any], rows: list[dict[str, Any]]) -> str:
     for row in rows:
         pretrained, random = row["scores"]["pre-trained"], row["scores"]["random"]
         ahead, spread = row["ahead"], row["spread"]
-        cells = (row["task"], row["metric"], _mean(pretrained), _mean(random), f"{ahead:+.3f}",
+        cells = (row["task"], row["metric"], tables.mean(pretrained), tables.mean(random), f"{ahead:+.3f}",
                  "one seed" if spread is None else f"{_yes(ahead > spread)} ({spread:.3f})",
                  _yes(min(pretrained) > max(random)))
         lines.append(f"| {' | '.join(cells)} |")
