@@ -7,7 +7,7 @@ Letters: N examples, R rows, T tokens a row, E examples a row, S kept layers, D 
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -41,15 +41,9 @@ def needed(reads: Iterable[int], frozen: int) -> tuple[int, ...]:
     return tuple(sorted({min(n, frozen) for n in reads})) if frozen >= 0 else ()
 
 
-def below(params: Mapping[str, Any], layers: Iterable[int]) -> dict[str, Any]:
-    """Of an encoder's parameters those that the states of these layers depend on."""
-    return {name: params[name] for name in ("embeddings", *(f"layer_{i}" for i in range(max(layers))))}
-
-
-def same_below(a: Mapping[str, Any], b: Mapping[str, Any], layers: Iterable[int]) -> bool:
-    """Whether two encoders' parameters on the host give these layers the same states: equal to the last bit."""
-    a, b = (trees.flatten(below(params, layers)) for params in (a, b))
-    return all(np.array_equal(a[name], b[name]) for name in a)
+def below(layers: Collection[int]) -> tuple[str, ...]:
+    """The parts of an encoder that the states of these layers depend on; none without layers."""
+    return ("embeddings", *(f"layer_{i}" for i in range(max(layers)))) if layers else ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,10 +82,14 @@ class Bottom:
         """[tokens, S, D] of the states of a split; pooled [N, S, D]."""
         return len(encoded if self.pool else encoded.tokens), len(self.layers), self.config.hidden_size
 
+    @property
+    def _read(self) -> dict[str, Any]:
+        return {name: self.params[name] for name in below(self.layers)}
+
     @cached_property
     def _fingerprint(self) -> str:
         told = json.dumps([FORMAT, fingerprint.shape(self.config), self.layers, self.arithmetic, self.dtype])
-        return fingerprint.digest(told, trees.flatten(below(self.params, self.layers)))
+        return fingerprint.digest(told, trees.flatten(self._read))
 
     def key(self, encoded: Encoded) -> str:
         """32 hexadecimal digits for all that the states of a split depend on: weights, tokens, layers, types."""
@@ -104,7 +102,7 @@ class Bottom:
         # In a pod each process computes for itself.
         placement = parallel.JitPlacement(jax.local_devices()[:self.devices or None])
         inference = Inference(self.states, placement, per_token=not self.pool)
-        return inference, placement.put(below(self.params, self.layers))
+        return inference, placement.put(self._read)
 
     def write(self, encoded: Encoded, name: str, into: Any) -> None:
         """Computes the states of a split batch by batch, see `Inference.outputs`; `name` is that of the split."""

@@ -37,7 +37,7 @@ class Checkpoints:
         self._best_on_its_way: Any = None
 
     def save(self, state: TrainState, about: dict[str, Any]) -> None:
-        """Saves the whole state (host arrays, `kept`) in the background; `about` is JSON."""
+        """Saves a state at rest (host arrays, its parameters `kept`) in the background; `about` is JSON."""
         if self._best_on_its_way:  # a run must never go on from a step whose best parameters were not yet written
             self._best_on_its_way.result()
         training = {"step": state.step, "opt_state": state.opt_state, "key": state.key}
@@ -57,7 +57,8 @@ class Checkpoints:
         """The newest whole state that can be read, and what was saved about it; None where none was saved.
 
         Args:
-          template: a state of the same structure; gives shapes and types, and the encoder where it was left out.
+          template: a state at rest, of the same structure; gives shapes and types, and the encoder where that was
+            left out.
 
         Raises:
           InputError: there are checkpoints, but none can be read, or they are of another model.

@@ -101,9 +101,9 @@ class JitPlacement:
         return jax.tree.map(
             lambda x: jax.make_array_from_process_local_data(self.by_row, x, (rows, *x.shape[1:])), batch)
 
-    def compile_train(self, step: Callable, state: Any, batch: Any) -> jax.stages.Compiled:
-        """The step as a program for these shapes; the state is donated."""
-        return jax.jit(step, donate_argnums=0, out_shardings=self.replicated).lower(state, batch).compile()
+    def compile_train(self, step: Callable, state: Any, batch: Any, *more: Any) -> jax.stages.Compiled:
+        """The step as a program for these shapes; the state is donated, nothing else."""
+        return jax.jit(step, donate_argnums=0, out_shardings=self.replicated).lower(state, batch, *more).compile()
 
     def compile_eval(self, step: Callable, params: Any, batch: Any) -> jax.stages.Compiled:
         """Likewise for an evaluation step; its rows come back from where they are, in a pod to all processes."""
@@ -145,8 +145,8 @@ class PmapPlacement:
         count = len(self.local)
         return jax.tree.map(lambda x: self._global(x.reshape(count, -1, *x.shape[1:])), batch)
 
-    def compile_train(self, step: Callable, state: Any, batch: Any) -> jax.stages.Compiled:
-        return self._pmap(step, donate_argnums=0).lower(state, batch).compile()
+    def compile_train(self, step: Callable, state: Any, batch: Any, *more: Any) -> jax.stages.Compiled:
+        return self._pmap(step, donate_argnums=0).lower(state, batch, *more).compile()
 
     def compile_eval(self, step: Callable, params: Any, batch: Any) -> jax.stages.Compiled:
         return self._pmap(step).lower(params, batch).compile()

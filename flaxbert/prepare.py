@@ -1,8 +1,9 @@
 """A run made ready: data read and encoded, the row counts chosen, the model initialised, the step built."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -32,7 +33,7 @@ from flaxbert.errors import InputError, note
 from flaxbert.families import Family
 from flaxbert.inference import Inference
 from flaxbert.packing import Epochs
-from flaxbert.steps import TrainState, make_train_step
+from flaxbert.steps import Fixed, TrainState, make_train_step, part
 from flaxbert.tasks.base import Split, Task
 
 PROGRAMS = 4  # that a run compiles at most, one for each number of rows
@@ -88,22 +89,25 @@ class Ready:
         return Inference(apply, placement, self.config.packing, self.family.per_token, self.family.needs_labels,
                          self.family.eval_batch)
 
-    def check_frozen(self, params: Mapping[str, Any]) -> None:
-        """Refuses parameters to go on from, with which the states that are kept were not computed."""
-        cached = self.model.cached
-        if cached and not activations.same_below(params["bert"], self.params["bert"], cached):
-            raise InputError(f"--resume: --model={self.config.model} holds other weights than when this run "
-                             "began; --cache_frozen=false goes on with the run's own")
-
     def train_step(self, axis: str | None = None) -> Callable:
         """The step of this run, to be placed."""
         return make_train_step(self.apply, self.optimizer, self.schedule, self.family.loss, self.trains,
                                self.config.micro_batches, axis, self.begins, remedies.perturbation(self.config))
 
     def start(self) -> TrainState:
-        """The state before the first step, on the host."""
-        return TrainState.start(self.params, self.optimizer, self.config.seed,
-                                remedies.anchor(self.config, self.params, self.trains))
+        """The state before the first step, at rest."""
+        return TrainState.start(self.params, self.optimizer, self.config.seed)
+
+    def parted(self, state: TrainState) -> tuple[TrainState, Fixed]:
+        """A state at rest as what the step changes, and what it only reads."""
+        state, fixed = part(state, self.trains, remedies.anchor(self.config, self.params, self.trains))
+        return state, fixed.replace(frozen=self.read(fixed.frozen))
+
+    def read(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Of parameters those that a batch needs: none below the states that it carries."""
+        unread = activations.below(self.model.cached)
+        return {**params, "bert": {name: tree for name, tree in params.get("bert", {}).items()
+                                   if name not in unread}}
 
     def batches(self, placement: parallel.Placement, first: int, last: int):
         """Yields (plan, rows, batch on the devices) of steps first, ..., last - 1."""
@@ -128,12 +132,13 @@ def build_model(config: Config, task: Task, shape: Any) -> heads.Model:
                                    top=top)
 
 
-def prepare(config: Config, shards: int) -> Ready:
+def prepare(config: Config, shards: int, begun: Mapping[str, Any] = MappingProxyType({})) -> Ready:
     """Reads, encodes, initialises and plans.
 
     Args:
       config: the settings.
       shards: devices over which the rows are split.
+      begun: config.json of the run that is gone on with; empty: it begins now.
 
     Raises:
       InputError: whatever is wrong with flags, files or weights.
@@ -143,7 +148,7 @@ def prepare(config: Config, shards: int) -> Ready:
     task, splits, report = tasks.load(config)
     for line in report.lines:
         note(line)
-    source = scratch.source(config, splits["train"])
+    source = scratch.source(config, splits["train"], begun)
     if config.max_length > source.config.max_position_embeddings:
         positions = source.config.max_position_embeddings
         anew = f", or train a new one with --max_position_embeddings={config.max_length}"
@@ -183,6 +188,7 @@ def prepare(config: Config, shards: int) -> Ready:
              "larger --batch_size")
     kept = activations.layers_to_keep(config, task.kind, model.reads, strategy.frozen_prefix,
                                       total / epochs.steps_per_epoch)
+    check_source(config, begun, source, kept)
     if kept:
         model, encoded = with_states(config, model, kept, params, encoded, source.source)
     each = rates.make(config, layers, epochs.steps_per_epoch)
@@ -191,6 +197,30 @@ def prepare(config: Config, shards: int) -> Ready:
     optimizer, schedule = optimizers.make(config, total, each)
     return Ready(config, task, family, splits, encoded, source, model, params, trains, begins,
                  strategies.wrap(optimizer, trains), schedule, epochs, total, row_length, slots, row_counts)
+
+
+def check_source(config: Config, begun: Mapping[str, Any], source: pretrained.Pretrained,
+                 kept: Collection[int]) -> None:
+    """Refuses other weights than a run began with, where going on needs those: checkpoints hold what trains.
+
+    Args:
+      config: the settings.
+      begun: as of `prepare`; a backbone was looked at when it was read.
+      source: what --model is today.
+      kept: layers whose states are computed once.
+
+    Raises:
+      InputError: one line.
+    """
+    if begun.get("backbone") or begun.get("weights") in (None, source.digest):
+        return
+    taken = {"what its weights are held to": bool(remedies.held(config)),
+             "the states of its frozen layers": bool(kept)}
+    needs = [what for what, yes in taken.items() if yes]
+    advice = "; --cache_frozen=false goes on with the run's own" if needs == [*taken][-1:] else ""
+    if needs:
+        raise InputError(f"--resume: --model={config.model} holds other weights than when this run began, which "
+                         f"takes {' and '.join(needs)} from them; put the old ones back{advice}")
 
 
 def bottom_of(config: Config, model: heads.Model, layers: tuple[int, ...], params: Mapping[str, Any]) -> Bottom:

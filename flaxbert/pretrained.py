@@ -50,6 +50,11 @@ class Pretrained:
         """Of its encoder, see `fingerprint.of_encoder`."""
         return self.origin.get("fingerprint") or fingerprint.of_encoder(self.config, self.params["bert"])
 
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of all its parameters; "" where it has none."""
+        return fingerprint.digest("", trees.flatten(self.params)) if self.params else ""
+
 
 def load(name: str, checkpoint: str = "best", weights: bool = True, revision: str = "",
          encoders: dict[str, Any] | None = None) -> Pretrained:

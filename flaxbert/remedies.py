@@ -88,6 +88,11 @@ def reinitialise(params: Mapping[str, Any], config: Config, shape: BertConfig, l
 
 # --- held to the start
 
+def held(config: Config) -> str:
+    """Pattern of the names of what the settings hold to its initial value; "": nothing."""
+    return ANCHORED if config.pretrained_decay else MIXED if config.mixout else ""
+
+
 def anchor(config: Config, params: Mapping[str, Any], trains: Mapping) -> dict[str, Any] | None:
     """The initial weights that the settings hold the training to; None: none.
 
@@ -96,12 +101,11 @@ def anchor(config: Config, params: Mapping[str, Any], trains: Mapping) -> dict[s
       params: before the first step, on the host.
       trains: tree of bool.
     """
-    pattern = ANCHORED if config.pretrained_decay else MIXED if config.mixout else None
+    pattern = held(config)
     if not pattern:
         return None
     trained = trees.flatten(trains)
-    # Copies: of two equal arrays of one state a device would keep one, and lose both when it is donated.
-    return trees.unflatten({name: np.array(leaf, copy=True) for name, leaf in trees.flatten(params).items()
+    return trees.unflatten({name: leaf for name, leaf in trees.flatten(params).items()
                             if trained[name] and re.fullmatch(pattern, name)})
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from flaxbert import pretrained, records, trees, vocabulary
+from flaxbert import pretrained, trees, vocabulary
 from flaxbert.bert import BertConfig
 from flaxbert.config import SHAPE, Config
 from flaxbert.errors import InputError, note
@@ -23,17 +23,17 @@ SELF_LOGIT = 7.3728  # mimetic: the attention logit of a token with itself; a sp
 POSITION_SHARE = 2.0  # mimetic: spread of position embeddings over that of words
 
 
-def source(config: Config, train: Split) -> Pretrained:
+def source(config: Config, train: Split, begun: Mapping[str, Any]) -> Pretrained:
     """The model to start from; without weights where it is new, with a vocabulary learnt where asked for.
-
-    A resumed run that stands on a backbone starts from that.
 
     Args:
       config: the settings.
       train: the training split, which a vocabulary is learnt from.
+      begun: config.json of a run that is gone on with, else empty; its backbone, where it stands on one, is the
+        model.
     """
     run = Path(config.output_dir).expanduser()
-    if config.resume and records.is_run(run) and (backbone := records.read_run(run)[1].get("backbone")):
+    if backbone := begun.get("backbone"):
         return pretrained.recall(backbone, run)
     found = pretrained.load(config.model, weights=not (config.from_scratch or config.random_init))
     if not config.from_scratch:

@@ -23,26 +23,43 @@ class TrainState(struct.PyTreeNode):
 
     Attributes:
       step: [] int32, updates made.
-      params: tree of float32.
+      params: tree of float32: the leaves that train; at rest, before `part` and on disk, all of them.
       opt_state: the optimizer's.
       key: [2] uint32, raw data of the key that all dropout descends from.
-      anchor: initial values of the leaves that are held to them, see `remedies.anchor`; None: of none. They never
-        change, so checkpoints leave them out.
     """
 
     step: jax.Array
     params: Any
     opt_state: Any
     key: jax.Array
-    anchor: Any = None
 
     @classmethod
-    def start(cls, params: Mapping, optimizer: optax.GradientTransformation, seed: int,
-              anchor: Mapping | None = None) -> "TrainState":
-        """The state before the first step, on the host."""
+    def start(cls, params: Mapping, optimizer: optax.GradientTransformation, seed: int) -> "TrainState":
+        """The state before the first step, at rest, on the host."""
         key = jax.random.fold_in(jax.random.key(seed), 1)  # 0 of this seed initialises the head
-        state = cls(jnp.int32(0), params, jax.jit(optimizer.init)(params), jax.random.key_data(key), anchor)
+        state = cls(jnp.int32(0), params, jax.jit(optimizer.init)(params), jax.random.key_data(key))
         return jax.tree.map(np.asarray, state)
+
+
+class Fixed(struct.PyTreeNode):
+    """What training reads and never changes: no step hands it on, and nothing of it is saved twice.
+
+    Attributes:
+      frozen: the leaves that do not train, as far as the forward pass reads them.
+      anchor: initial values of the leaves that are held to them, see `remedies.anchor`; None: of none.
+    """
+
+    frozen: Any = struct.field(default_factory=dict)
+    anchor: Any = None
+
+
+NOTHING = Fixed()
+
+
+def part(state: TrainState, trains: Mapping, anchor: Mapping | None = None) -> tuple[TrainState, Fixed]:
+    """A state at rest as what the step changes and what it only reads; `trains`: tree of bool over all leaves."""
+    trained, frozen = trees.split(state.params, trains)
+    return state.replace(params=trained), Fixed(frozen, anchor)
 
 
 def micro_batches(batch: Batch, count: int) -> dict[str, jax.Array]:
@@ -53,7 +70,7 @@ def micro_batches(batch: Batch, count: int) -> dict[str, jax.Array]:
 def make_train_step(apply: Callable, optimizer: optax.GradientTransformation, schedule: Callable,
                     loss: Callable, trains: Mapping, micro: int = 1, axis: str | None = None,
                     begins: Mapping | None = None, perturb: Callable | None = None) -> Callable:
-    """Builds `(state, batch) -> (state, metrics)`.
+    """Builds `(state, batch, fixed) -> (state, metrics)`; without `fixed` nothing is frozen.
 
     With w the weights and l the losses of the slots, the step minimises sum(w l) / sum(w), both sums over
     all rows of all devices and micro-batches; so neither their number nor empty rows change it. Where the
@@ -61,13 +78,13 @@ def make_train_step(apply: Callable, optimizer: optax.GradientTransformation, sc
 
     Args:
       apply: (params, batch, dropout) -> logits [R, E, C], [R, T, C] or whatever the loss takes.
-      optimizer: over all of params; frozen leaves get no update whatever it says.
+      optimizer: over the tree of all leaves, see `strategies.wrap`; frozen ones get no update whatever it says.
       schedule: step -> learning rate, for the record.
       loss: (logits, batch) -> losses, of the shapes of batch["weights"].
-      trains: tree of bool over params.
+      trains: tree of bool over all leaves.
       micro: M; R is a multiple of it on every device.
       axis: name of pmap's axis, None under jit.
-      begins: tree of int over params, the step from which a leaf trains; its gradient is zero before; None: all 0.
+      begins: tree of int over all leaves, the step from which each trains; its gradient is zero before; None: 0.
       perturb: (trained, anchor, key of the step) -> the trained leaves as the forward pass sees them, the same for
         all rows; None: as they are.
 
@@ -79,15 +96,19 @@ def make_train_step(apply: Callable, optimizer: optax.GradientTransformation, sc
     def total(x):
         return jax.lax.psum(x, axis) if axis else x
 
-    def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
+    def whole(tree: Mapping) -> dict:
+        # The optimizer's masks are over all leaves; 0 stands in for a frozen one, which nobody reads.
+        return trees.merge(trees.map_named(lambda *_: 0.0, trains), tree)
+
+    def step(state: TrainState, batch: Batch, fixed: Fixed = NOTHING) -> tuple[TrainState, dict[str, jax.Array]]:
         key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
-        trained, frozen = trees.split(state.params, trains)
+        trained = state.params
         weights = jax.tree.map(lambda w: jnp.maximum(total(w.sum()), 1e-30), batch["weights"])
 
-        seen, back = jax.vjp(lambda t: perturb(t, state.anchor, key), trained) if perturb else (trained, None)
+        seen, back = jax.vjp(lambda t: perturb(t, fixed.anchor, key), trained) if perturb else (trained, None)
 
         def share(seen: Mapping, part: Batch) -> jax.Array:
-            logits = apply(trees.merge(frozen, seen), part, RowDropout(key, part["row"]))
+            logits = apply(trees.merge(fixed.frozen, seen), part, RowDropout(key, part["row"]))
             shares = jax.tree.map(lambda each, w, all_w: (each * w).sum() / all_w, loss(logits, part),
                                   part["weights"], weights)
             return sum(jax.tree.leaves(shares))
@@ -105,10 +126,8 @@ def make_train_step(apply: Callable, optimizer: optax.GradientTransformation, sc
         if begins:
             grads = jax.tree.map(lambda g, start: jnp.where(state.step >= start, g, 0), grads,
                                  trees.split(begins, trains)[0])
-        # The optimizer sees the whole tree, as its masks do; zeros stand in for what is frozen.
-        every = trees.merge(jax.tree.map(jnp.zeros_like, state.params), grads)
-        updates, opt_state = optimizer.update(every, state.opt_state, state.params, anchor=state.anchor)
-        params = trees.merge(frozen, optax.apply_updates(trained, trees.split(updates, trains)[0]))
+        updates, opt_state = optimizer.update(whole(grads), state.opt_state, whole(trained), anchor=fixed.anchor)
+        params = optax.apply_updates(trained, trees.split(updates, trains)[0])
         metrics = {"loss": value, "grad_norm": optax.global_norm(grads),
                    "learning_rate": jnp.asarray(schedule(state.step), jnp.float32)}
         return state.replace(step=state.step + 1, params=params, opt_state=opt_state), metrics

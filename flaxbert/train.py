@@ -45,14 +45,15 @@ def finetune(config: Config) -> dict[str, Any]:
     if found == "finished":
         note(f"{run}: already finished; nothing to do")
         return {**(records.read_result(run) or {}), "run": str(run)}
+    begun = records.read_run(run)[1] if found == "started" else {}
     try:
-        ready = prepare(config, placement.shards)
+        ready = prepare(config, placement.shards, begun)
     except InputError:
         if found == "new" and parallel.is_main():
             run.rmdir()
         raise
     # What a run began with it goes on with: one that has saved its encoder goes on saving it.
-    backbone = (records.read_run(run)[1].get("backbone") if found == "started"
+    backbone = (begun.get("backbone") if begun
                 else pretrained.backbone(ready.pretrained, ready.trains, ready.task.kind))
     parallel.agree(lambda: _found(run, found == "replaced", ready, placement, backbone))
     with parallel.memory_told(f"--batch_size={config.batch_size} and --max_length={config.max_length}: try a "
@@ -84,7 +85,7 @@ def _found(run: Path, replace: bool, ready: Ready, placement: parallel.Placement
                  "metrics": list(task.metrics), "pair": task.pair},
         "examples": {split: len(examples) for split, examples in ready.splits.items()},
         "steps": ready.total_steps, "row_length": ready.row_length, "row_counts": list(ready.row_counts),
-        "cached_layers": list(ready.model.cached), "backbone": backbone,
+        "cached_layers": list(ready.model.cached), "backbone": backbone, "weights": ready.pretrained.digest,
         "versions": records.versions(), "devices": parallel.describe_devices(placement)})
     save_model_folder(run / "model", {**ready.pretrained.settings, **head_settings(task.kind, task.labels)},
                       ready.pretrained.tokenizer)
@@ -118,13 +119,13 @@ class Loop:
         restored = self.checkpoints.restore(host) if self.config.resume else None
         if restored:
             host, about = restored
-            self.ready.check_frozen(host.params)
             self.sums = about["sums"]
             note(f"{self.run}: going on from step {int(host.step)} of {self.ready.total_steps}")
         step = int(host.step)
         self.metrics = records.Metrics(self.run, step, self.config.tensorboard, parallel.is_main())
         self.begun = time.perf_counter() - self.sums["seconds"]
-        state = self.placement.put(host)
+        self.params = host.params
+        state, self.fixed = map(self.placement.put, self.ready.parted(host))
         try:
             with _signals(self):
                 state = self._train(state, step)
@@ -174,7 +175,7 @@ class Loop:
                     self.sums["training_seconds"] += watch.stop()
                     self._compile(rows, state, batch)
                 watch.go()
-                state, out = self.programs[rows](state, batch)
+                state, out = self.programs[rows](state, batch, self.fixed)
                 # The one before is waited for only now, so that the device never idles.
                 self._settle(pending, progress, watch)
                 step, pending = step + 1, (step + 1, out)
@@ -188,8 +189,8 @@ class Loop:
                 self.sums["training_seconds"] += watch.stop()
                 better = evaluate and self._evaluate(state, step)
                 if better:
-                    best = self.placement.get(kept(state.params, self.backbone))
-                    self.checkpoints.save_best(step, best, self._about(step))
+                    self.checkpoints.save_best(step, self._kept(self.placement.get(state.params)),
+                                               self._about(step))
                 # After a better one too: going on from before it would delete it, and the one before may be gone.
                 if save or stop or last or better or (evaluate and not config.save_every):
                     self._keep(state, step)
@@ -205,7 +206,7 @@ class Loop:
 
     def _compile(self, rows: int, state: TrainState, batch: Any) -> None:
         step = self.ready.train_step(self.placement.axis)
-        self.programs[rows] = self.placement.compile_train(step, state, batch)
+        self.programs[rows] = self.placement.compile_train(step, state, batch, self.fixed)
 
     def _settle(self, pending: tuple[int, Any] | None, progress: Any, watch: "_Stopwatch") -> None:
         """Waits for one step's metrics, checks and logs them."""
@@ -241,8 +242,16 @@ class Loop:
                 "labels": list(self.ready.task.labels), "versions": records.versions(), "backbone": self.backbone}
 
     def _keep(self, state: TrainState, step: int) -> None:
-        state = state.replace(params=kept(state.params, self.backbone))
-        self.checkpoints.save(self.placement.get(state), self._about(step))
+        state = self.placement.get(state)
+        self.checkpoints.save(state.replace(params=self._kept(state.params)), self._about(step))
+
+    def _kept(self, trained: Any) -> dict[str, Any]:
+        """What checkpoints hold of the parameters, on the host, with `trained` as they are now."""
+        return kept(trees.merge(self.params, trained), self.backbone)
+
+    def _all(self, state: TrainState) -> dict[str, Any]:
+        """The parameters that a forward pass reads, on the devices."""
+        return trees.merge(self.fixed.frozen, state.params)
 
     # --- evaluation
 
@@ -268,7 +277,7 @@ class Loop:
         found: dict[str, dict[str, float]] = {}
         for split in splits:  # dev comes first
             row = next((r for r in self.metrics.rows if r["step"] == step and r["split"] == split), None)
-            scores = _scores_in(row) if row else score(self.ready, self.inference, state.params, split,
+            scores = _scores_in(row) if row else score(self.ready, self.inference, self._all(state), split,
                                                        found.get("dev"))
             if scores:
                 found[split] = scores
@@ -301,9 +310,10 @@ class Loop:
 
     def _best_scores(self, state: TrainState, step: int) -> dict[str, dict[str, float]]:
         """Scores of the best checkpoint on every split; official predictions too where asked for."""
-        params, scores = state.params, self._logged(step)
+        params, scores = self._all(state), self._logged(step)
         if self._best_row()["step"] != step:
-            params, scores = self.placement.put({**self.ready.params, **load_params(self.run)[0]}), {}
+            best = {**self.ready.params, **load_params(self.run)[0]}
+            params, scores = self.placement.put(self.ready.read(best)), {}
             for split in self._scored_splits():
                 if found := score(self.ready, self.inference, params, split, scores.get("dev")):
                     scores[split] = found

@@ -25,12 +25,22 @@ from flaxbert.data import Encoded, collate
 from flaxbert.errors import InputError
 from flaxbert.families.windows import Windows
 from flaxbert.huggingface import to_tensors
+from flaxbert.steps import TrainState, part
 from flaxbert.tasks import toy
 from flaxbert.tasks.base import SpanExamples
 
 ROOT = Path(__file__).parent.parent
 TINY = BertConfig(vocab_size=1200, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
                   intermediate_size=32, max_position_embeddings=64)
+
+
+def at_rest(step: Callable, trains: Any, anchor: Any = None) -> Callable:
+    """(state at rest, batch) -> (state at rest, metrics): a training step, given what it only reads."""
+    def whole(state: TrainState, batch: Any) -> tuple[TrainState, Any]:
+        state, fixed = part(state, trains, anchor)
+        state, metrics = step(state, batch, fixed)
+        return state.replace(params=trees.merge(fixed.frozen, state.params)), metrics
+    return whole
 
 
 @functools.cache

@@ -8,6 +8,7 @@ import time
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 from small import (
     command,
     config,
@@ -19,6 +20,7 @@ from small import (
     rows_of,
     settings,
     settings_of,
+    stop_after,
     wait_for,
 )
 
@@ -202,6 +204,27 @@ def test_resuming_with_another_configuration_is_refused_with_its_flags(finished,
     assert "--learning_rate: 0.001 -> 0.002" in line
     assert "--seed: 0 -> 4" in line
     assert "--batch_size" not in line
+
+
+@pytest.mark.parametrize(("given", "needed"), [
+    (dict(mixout=0.5), "what its weights are held to"),
+    (dict(pretrained_decay=0.1), "what its weights are held to"),
+    (dict(frozen_layers=1), "the states of its frozen layers"), (dict(frozen_layers=1, cache_frozen="false"), ""),
+    ({}, "")], ids=str)
+def test_a_run_goes_on_with_other_weights_where_its_checkpoints_hold_all(deep, tmp_path, given, needed):
+    model, given = tmp_path / "model", {**given, "max_steps": 4, "max_train_examples": 16, "evals_per_epoch": 0}
+    shutil.copytree(deep, model)
+    stop_after(2, config(str(model), tmp_path / "run", **given))
+    tensors = load_file(model / "model.safetensors")
+    name = next(name for name in tensors if name.endswith("embeddings.LayerNorm.bias"))
+    save_file({**tensors, name: tensors[name] + 1}, model / "model.safetensors")
+    again = config(str(model), tmp_path / "run", **given, resume=True)
+    if needed:
+        line = refused(again)
+        assert f"--model={model} holds other weights than when this run began, which takes {needed} from" in line
+        assert ("--cache_frozen=false" in line) == (needed == "the states of its frozen layers")
+        save_file(tensors, model / "model.safetensors")
+    assert train.finetune(again)["status"] == "finished"
 
 
 def test_a_file_in_the_place_of_the_directory_is_refused(tiny, tmp_path):

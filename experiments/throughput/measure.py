@@ -34,7 +34,7 @@ class Programs:
       placement: where it runs.
       by_rows: R -> compiled training step.
       flops: R -> floating point operations of one step over all devices, as XLA counts them.
-      state: on the devices, after one step of each program.
+      state: what `Ready.parted` gives, on the devices, after one step of each program.
       seconds: of tracing and compiling them all.
     """
 
@@ -44,6 +44,10 @@ class Programs:
     flops: dict[int, float]
     state: Any
     seconds: float
+
+    def placed(self) -> Any:
+        """The beginning of the run: what `Ready.parted` gives, on the devices."""
+        return tuple(map(self.placement.put, self.ready.parted(self.ready.start())))
 
     def flops_per_step(self) -> float:
         """The mean over the steps of the run."""
@@ -64,7 +68,7 @@ def compile_programs(config: Config) -> Programs:
     parallel.start(config)
     placement = parallel.make(config)
     ready = prepare(config, placement.shards)
-    state = placement.put(ready.start())
+    state, fixed = map(placement.put, ready.parted(ready.start()))
     by_rows: dict[int, jax.stages.Compiled] = {}
     seconds = 0.0
     with _no_compilation_cache():
@@ -73,13 +77,13 @@ def compile_programs(config: Config) -> Programs:
                 continue
             begun = time.perf_counter()
             step = ready.train_step(placement.axis)
-            by_rows[rows] = placement.compile_train(step, state, batch)
+            by_rows[rows] = placement.compile_train(step, state, batch, fixed)
             seconds += time.perf_counter() - begun
-            state, _ = by_rows[rows](state, batch)
+            state, _ = by_rows[rows](state, batch, fixed)
             if len(by_rows) == len(ready.row_counts):
                 break
     flops = {rows: program.cost_analysis()["flops"] * placement.shards for rows, program in by_rows.items()}
-    return Programs(ready, placement, by_rows, flops, jax.block_until_ready(state), seconds)
+    return Programs(ready, placement, by_rows, flops, jax.block_until_ready((state, fixed)), seconds)
 
 
 @contextmanager
@@ -126,11 +130,11 @@ class Training:
 
     Args:
       programs: compiled. Its run's batches are gone through again and again.
-      state: on the devices; it is used up.
+      state: what `Ready.parted` gives, on the devices; it is used up.
     """
 
     def __init__(self, programs: Programs, state: Any):
-        self._programs, self._state = programs, state
+        self._programs, (self._state, self._fixed) = programs, state
         self._batches = prefetch(self._endless())
 
     def _endless(self) -> Iterator[tuple]:
@@ -145,7 +149,7 @@ class Training:
         begun = time.perf_counter()
         for _ in range(steps):
             plan, rows, batch = next(self._batches)
-            self._state, out = programs.by_rows[rows](self._state, batch)
+            self._state, out = programs.by_rows[rows](self._state, batch, self._fixed)
             jax.block_until_ready(pending)
             pending = out
             for name, value in (("steps", 1), ("examples", len(plan.examples)), ("flops", programs.flops[rows]),

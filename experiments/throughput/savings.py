@@ -140,7 +140,7 @@ def measure_epoch(point: dict[str, Any], settings: dict[str, Any]) -> dict[str, 
 
 def _rounds(found: dict[str, measure.Programs], settings: dict[str, Any]) -> dict[str, Any]:
     """The part of `measure_epoch` that runs."""
-    trainings = {name: measure.Training(each, each.placement.put(each.ready.start()))
+    trainings = {name: measure.Training(each, each.placed())
                  for name, each in found.items()}
     compute = computing(found["cached"].ready) if "cached" in found else lambda: 0.0
     first, latest, rounds = compute(), {}, []
