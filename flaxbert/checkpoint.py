@@ -35,13 +35,15 @@ class Checkpoints:
         self._series = {which: ocp.training.Checkpointer(run / "checkpoints" / which, preservation_policy=keep,
                                                          cleanup_tmp_directories=True) for which in WHICH}
         self._best_on_its_way: Any = None
+        self._last_on_its_way: Any = None
 
     def save(self, state: TrainState, about: dict[str, Any]) -> None:
         """Saves a state at rest (host arrays, its parameters `kept`) in the background; `about` is JSON."""
         if self._best_on_its_way:  # a run must never go on from a step whose best parameters were not yet written
             self._best_on_its_way.result()
         training = {"step": state.step, "opt_state": state.opt_state, "key": state.key}
-        self._save("last", int(state.step), {"params": state.params, "training": training}, about)
+        self._last_on_its_way = self._save("last", int(state.step), {"params": state.params, "training": training},
+                                           about)
 
     def save_best(self, step: int, params: Any, about: dict[str, Any]) -> None:
         """Saves the parameters (host arrays, `kept`) as the best so far, likewise."""
@@ -53,12 +55,18 @@ class Checkpoints:
             return None
         return series.save_checkpointables_async(step, items, force=True, custom_metadata=about)
 
-    def restore(self, template: TrainState) -> tuple[TrainState, dict[str, Any]] | None:
+    def settle(self) -> None:
+        """Waits until the state that was saved last is on disk."""
+        if self._last_on_its_way:
+            self._last_on_its_way.result()
+
+    def restore(self, template: TrainState, at: int | None = None) -> tuple[TrainState, dict[str, Any]] | None:
         """The newest whole state that can be read, and what was saved about it; None where none was saved.
 
         Args:
           template: a state at rest, of the same structure; gives shapes and types, and the encoder where that was
             left out.
+          at: the newest up to this step; None: of all.
 
         Raises:
           InputError: there are checkpoints, but none can be read, or they are of another model.
@@ -68,18 +76,19 @@ class Checkpoints:
 
         def params(about: dict[str, Any]) -> dict[str, Any]:
             return kept(template.params, about.get("backbone"))
-        for step, items, about in _readable(series, lambda about: {"params": params(about), "training": training}):
+        found = _readable(series, lambda about: {"params": params(about), "training": training}, at)
+        for step, items, about in found:
             problems = trees.mismatches(items["params"], params(about))
             if problems:
                 raise InputError(f"{series.directory}/{step}: another model: {'; '.join(problems[:4])}")
-            self._forget_after(step)
+            self.forget_after(step)
             return template.replace(params={**template.params, **items["params"]}, **items["training"]), about
         if series.checkpoints:
             raise InputError(f"--resume: no checkpoint in {series.directory} can be read; nothing was changed; "
                              "--overwrite starts anew")
         return None
 
-    def _forget_after(self, step: int) -> None:
+    def forget_after(self, step: int) -> None:
         """Deletes what was saved past `step`: the resumed run makes it anew."""
         for series in self._series.values():
             for checkpoint in list(series.checkpoints):
@@ -92,15 +101,47 @@ class Checkpoints:
             series.close()
 
 
+class Memory:
+    """In place of `Checkpoints` where nothing is to be kept: the best parameters are, while the run lasts."""
+
+    def __init__(self):
+        self._best: Any = None
+
+    def save(self, state: TrainState, about: dict[str, Any]) -> None:
+        """Nothing: the run cannot be gone on with."""
+
+    def save_best(self, step: int, params: Any, about: dict[str, Any]) -> None:
+        """Holds the parameters."""
+        self._best = params
+
+    def best(self) -> Any:
+        """The parameters that were held last."""
+        return self._best
+
+    def settle(self) -> None:
+        """Nothing to wait for."""
+
+    def restore(self, template: TrainState, at: int | None = None) -> None:
+        """Nothing was kept."""
+
+    def forget_after(self, step: int) -> None:
+        """Nothing to delete."""
+
+    def close(self) -> None:
+        """Nothing to wait for."""
+
+
 def _readable(series: ocp.training.Checkpointer,
-              want: Callable[[dict[str, Any]], dict[str, Any]]) -> Iterator[tuple[int, Any, dict]]:
+              want: Callable[[dict[str, Any]], dict[str, Any]],
+              at: int | None = None) -> Iterator[tuple[int, Any, dict]]:
     """(step, items, about) from the newest on; one that cannot be read is named and passed over.
 
     Args:
       series: of checkpoints.
       want: about -> templates of the items.
+      at: from this step on; None: from the newest.
     """
-    for step in sorted((c.step for c in series.checkpoints), reverse=True):
+    for step in sorted((c.step for c in series.checkpoints if at is None or c.step <= at), reverse=True):
         try:
             about = series.checkpointables_metadata(step).custom_metadata or {}
             items = series.load_checkpointables(step, want(about))

@@ -7,7 +7,7 @@ A `Config` is frozen: a run is a pure function of it. Values that depend on a ta
 import dataclasses
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -189,6 +189,13 @@ class Config:
     max_steps: int = setting(0, "batch", "Stop after so many steps, whatever --epochs says; 0: by epochs.")
     packing: bool = setting(True, "batch", "Pack several sequences into a row; false: one a row.")
     seed: int = setting(0, "batch", "Head initialisation, data order and dropout are functions of it.")
+    seeds: tuple[int, ...] = setting((), "batch", "Train one run for each of these seeds, in place of --seed: "
+                                     "1:25, both included, or 1,2,5.")
+    seeds_per_program: str = setting("auto", "batch", "How many of them train at a time, as one program; auto: as "
+                                     "many as the device's memory holds, on CPU one.")
+    init_seed: int = setting(-1, "batch", "Of the head's initialisation alone; -1: the run's seed.")
+    order_seed: int = setting(-1, "batch", "Of the data order alone; -1: the run's seed.")
+    dropout_seed: int = setting(-1, "batch", "Of dropout alone; -1: the run's seed.")
 
     # --- devices
     parallel: str = setting("jit", "devices", "How a step is placed on the devices.", ("jit", "pmap"), True)
@@ -213,6 +220,8 @@ class Config:
     early_stopping: int = setting(0, "run", "Stop after so many evaluations without a better score; 0: never.")
     log_every: int = setting(10, "run", "Steps between rows of metrics.jsonl.", resumable=True)
     save_every: int = setting(0, "run", "Steps between checkpoints; 0: at each evaluation.", resumable=True)
+    checkpoints: bool = setting(True, "run", "Keep checkpoints; false: the run can neither be gone on with nor "
+                                "predict, only its scores stay.")
     tensorboard: bool = setting(True, "run", "Write TensorBoard events too.", resumable=True)
     predict_test: bool = setting(False, "run", "Write predictions/ in the official format at the end.",
                                  resumable=True)
@@ -262,6 +271,15 @@ class Config:
             raise InputError(f"--micro_batches={config.micro_batches}: more than --batch_size={config.batch_size}")
         return config
 
+    def seed_of(self, what: str) -> int:
+        """The seed of init, order or dropout: its own where it has one, else the run's."""
+        own = getattr(self, f"{what}_seed")
+        return self.seed if own < 0 else own
+
+    def of_seed(self, seed: int) -> "Config":
+        """The settings of one run of several (`seeds`)."""
+        return dataclasses.replace(self, seed=seed, seeds=())
+
     @property
     def from_scratch(self) -> bool:
         """Whether a model of a shape or a vocabulary of its own is asked for."""
@@ -304,7 +322,29 @@ _TYPES: dict[Any, tuple[str, tuple[type, ...], Any]] = {
     str: ("text", (str, PathLike), os.fspath),
     tuple[str, ...]: ("names separated by commas", (str, list, tuple),
                       lambda x: (x,) if isinstance(x, str) else tuple(map(str, x))),
+    tuple[int, ...]: ("whole numbers, 1:25 (both included) or 1,2,5", (str, list, tuple, range, np.ndarray),
+                      lambda x: _seeds(x)),
     tuple[float, ...]: ("numbers separated by commas", (list, tuple, np.ndarray), lambda x: tuple(map(float, x)))}
+
+
+def _seeds(given: str | Iterable[Any]) -> tuple[int, ...]:
+    """The seeds that are meant, in the order given: numbers, and texts such as "7" or "1:25".
+
+    Raises:
+      InputError: a stretch without seeds, one twice, or one below 0.
+      ValueError: no numbers.
+    """
+    found: list[int] = []
+    for part in given.split(",") if isinstance(given, str) else given:
+        first, colon, last = str(part).partition(":")
+        stretch = range(int(first), int(last if colon else first) + 1)
+        if not stretch:
+            raise InputError(f"--seeds: {part} is empty; write {last}:{first}")
+        found += stretch
+    twice = [seed for n, seed in enumerate(found) if seed in found[:n]]
+    if twice or min(found, default=0) < 0:
+        raise InputError(f"--seeds: {twice[0]} more than once" if twice else "--seeds: none may be below 0")
+    return tuple(found)
 
 
 def _typed(name: str, kind: Any, value: Any) -> Any:
@@ -313,6 +353,8 @@ def _typed(name: str, kind: Any, value: Any) -> Any:
     try:
         if isinstance(value, accepted) and isinstance(value, bool) == (kind is bool):
             return convert(value)
+    except InputError:
+        raise
     except ValueError:
         pass
     shown = ",".join(map(str, value)) if isinstance(value, list | tuple) else repr(value)
@@ -331,5 +373,6 @@ _RANGES = (("max_length", 0, 65536), ("max_train_examples", 0, _BIG), ("max_eval
            ("weight_decay", 0.0, 1.0), ("pretrained_decay", 0.0, 1.0), ("beta1", 0.0, 1.0), ("beta2", 0.0, 1.0),
            ("epsilon", 0.0, 1.0), ("clip_norm", 0.0, 1e9), ("batch_size", 1, 2**20),
            ("micro_batches", 1, 2**16), ("epochs", 0.0, 1e6), ("max_steps", 0, _BIG), ("seed", 0, _BIG),
+           *((f"{what}_seed", -1, _BIG) for what in ("init", "order", "dropout")),
            ("devices", 0, 2**16), ("eval_every", 0, _BIG), ("evals_per_epoch", 0, 10**6),
            ("early_stopping", 0, 10**6), ("log_every", 1, _BIG), ("save_every", 0, _BIG))

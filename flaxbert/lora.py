@@ -31,7 +31,7 @@ def extend(params: Mapping[str, Any], config: Config) -> dict[str, Any]:
 
     Args:
       params: of an encoder with heads, float32.
-      config: `lora_rank`, `lora_alpha`, `lora_targets` and `seed`.
+      config: `lora_rank`, `lora_alpha`, `lora_targets` and the seed of init.
 
     Raises:
       InputError: an unknown target, none, or a rank that a matrix cannot have.
@@ -39,7 +39,7 @@ def extend(params: Mapping[str, Any], config: Config) -> dict[str, Any]:
     if not config.lora_targets:
         raise InputError(f"--lora_targets=: none; valid: {', '.join(TARGETS)}")
     modules = {TARGETS[one_of(target, tuple(TARGETS), "--lora_targets")] for target in config.lora_targets}
-    rank, flat = config.lora_rank, trees.flatten(params)
+    rank, seed, flat = config.lora_rank, config.seed_of("init"), trees.flatten(params)
     for name in list(flat):
         module, _, leaf = name.rpartition("/")
         if leaf != "kernel" or not module.startswith("bert/") or module.split("/", 2)[2] not in modules:
@@ -48,7 +48,7 @@ def extend(params: Mapping[str, Any], config: Config) -> dict[str, Any]:
         if rank > min(width, features):
             raise InputError(f"--lora_rank={rank}: {name} is {width} x {features}; valid: 1 to "
                              f"{min(width, features)}")
-        flat[f"{module}/lora_a"] = trees.normal(config.seed, f"{module}/lora_a", (width, rank), (3 * width)**-0.5)
+        flat[f"{module}/lora_a"] = trees.normal(seed, f"{module}/lora_a", (width, rank), (3 * width)**-0.5)
         flat[f"{module}/lora_b"] = np.zeros((rank, features), np.float32)
         flat[f"{module}/lora_scale"] = np.array(config.lora_alpha / rank, np.float32)
     return trees.unflatten(flat)

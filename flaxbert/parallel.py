@@ -1,10 +1,13 @@
 """Where a step runs: devices, mesh, pods, jit or pmap. The step itself knows none of it.
 
-A placement holds `shards` copies of the model, one a device, and gives each the same number of rows.
+A placement holds `shards` copies of the model, one a device, and gives each the same number of rows. Where several
+runs train as one program, their arrays have a leading axis of runs and are split by that too, as far as the number
+of devices allows: a device that has whole runs for itself talks to no other. `size` is the number of all devices.
 
-Letters: R rows of a global batch, P processes.
+Letters: S runs, R rows of a run's global batch, P processes.
 """
 
+import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -71,20 +74,29 @@ def _devices(count: int) -> list[jax.Device]:
 
 
 class JitPlacement:
-    """One program over a mesh with axes (seed, data): parameters replicated, rows split over `data`."""
+    """One program over a mesh with axes (seed, data): runs split over the first, rows over the second.
+
+    Args:
+      devices: all of them.
+      runs: S, that train as one program; 0: one alone, whose arrays have no axis of runs.
+    """
 
     axis = None
 
-    def __init__(self, devices: list[jax.Device]):
-        self.shards = len(devices)
+    def __init__(self, devices: list[jax.Device], runs: int = 0):
+        groups = 1 if is_pod() else math.gcd(len(devices), runs or 1)
+        self.size, self.shards, self.runs = len(devices), len(devices) // groups, runs
         # Auto: with Explicit axes Linen's Embed raises.
-        self.mesh = jax.make_mesh((1, self.shards), ("seed", "data"), (AxisType.Auto,) * 2, devices=devices)
+        self.mesh = jax.make_mesh((groups, self.shards), ("seed", "data"), (AxisType.Auto,) * 2, devices=devices)
         self.replicated = NamedSharding(self.mesh, PartitionSpec())
+        self.by_run = NamedSharding(self.mesh, PartitionSpec("seed"))
         self.by_row = NamedSharding(self.mesh, PartitionSpec("data"))
+        self.by_run_and_row = NamedSharding(self.mesh, PartitionSpec("seed", "data"))
 
-    def put(self, tree: Any) -> Any:
-        """The same tree on every device."""
-        return jax.jit(lambda t: t, out_shardings=self.replicated)(tree)
+    def put(self, tree: Any, by_run: Any = False) -> Any:
+        """The tree on the devices; `by_run`: whether arrays have an axis of runs, or a tree that says which do."""
+        shardings = jax.tree.map(lambda yes: self.by_run if yes else self.replicated, by_run)
+        return jax.jit(lambda t: t, out_shardings=shardings)(tree)
 
     def get(self, tree: Any) -> Any:
         """The tree as numpy arrays of this process: copies, which donation cannot reach."""
@@ -96,14 +108,19 @@ class JitPlacement:
                  for s in self.by_row.addressable_devices_indices_map((rows,)).values()}
         return np.concatenate([np.arange(*part) for part in sorted(parts)])
 
-    def put_batch(self, batch: dict[str, np.ndarray], rows: int) -> dict[str, jax.Array]:
-        """This process' rows -> the global batch of R rows."""
-        return jax.tree.map(
-            lambda x: jax.make_array_from_process_local_data(self.by_row, x, (rows, *x.shape[1:])), batch)
+    def put_batch(self, batch: dict[str, np.ndarray], rows: int, by_run: bool = False) -> dict[str, jax.Array]:
+        """This process' rows [R', ...], or [S, R', ...] where `by_run`, -> the global batch of R rows."""
+        before, sharding = (1, self.by_run_and_row) if by_run else (0, self.by_row)
+
+        def whole(x: np.ndarray) -> jax.Array:
+            shape = (*x.shape[:before], rows, *x.shape[before + 1:])
+            return jax.make_array_from_process_local_data(sharding, x, shape)
+        return jax.tree.map(whole, batch)
 
     def compile_train(self, step: Callable, state: Any, batch: Any, *more: Any) -> jax.stages.Compiled:
         """The step as a program for these shapes; the state is donated, nothing else."""
-        return jax.jit(step, donate_argnums=0, out_shardings=self.replicated).lower(state, batch, *more).compile()
+        out = (jax.tree.map(lambda x: x.sharding, state), self.replicated)
+        return jax.jit(step, donate_argnums=0, out_shardings=out).lower(state, batch, *more).compile()
 
     def compile_eval(self, step: Callable, params: Any, batch: Any) -> jax.stages.Compiled:
         """Likewise for an evaluation step; its rows come back from where they are, in a pod to all processes."""
@@ -112,18 +129,18 @@ class JitPlacement:
 
 
 class PmapPlacement:
-    """`jax.pmap` over all devices: the state is stacked once a device, rows are dealt out in order."""
+    """`jax.pmap` over all devices: the state is stacked once a device, rows are dealt out, runs are not."""
 
     axis = "data"
 
-    def __init__(self, devices: list[jax.Device]):
-        self.shards = len(devices)
-        self.devices = devices
+    def __init__(self, devices: list[jax.Device], runs: int = 0):
+        self.size = self.shards = len(devices)
+        self.devices, self.runs = devices, runs
         self.local = [d for d in devices if d.process_index == jax.process_index()]
         # Arrays with one leading entry a device, of all processes, as the compiled pmap wants them.
         self.stacked = NamedSharding(jax.sharding.Mesh(np.array(devices), (self.axis,)), PartitionSpec(self.axis))
 
-    def put(self, tree: Any) -> Any:
+    def put(self, tree: Any, by_run: Any = False) -> Any:
         def stack(x):
             x = np.asarray(x)
             return self._global(np.broadcast_to(x, (len(self.local), *x.shape)))
@@ -141,9 +158,13 @@ class PmapPlacement:
         mine = [i for i, d in enumerate(self.devices) if d.process_index == jax.process_index()]
         return np.arange(rows).reshape(self.shards, -1)[mine].reshape(-1)
 
-    def put_batch(self, batch: dict[str, np.ndarray], rows: int) -> dict[str, jax.Array]:
-        count = len(self.local)
-        return jax.tree.map(lambda x: self._global(x.reshape(count, -1, *x.shape[1:])), batch)
+    def put_batch(self, batch: dict[str, np.ndarray], rows: int, by_run: bool = False) -> dict[str, jax.Array]:
+        before, count = int(by_run), len(self.local)
+
+        def dealt(x: np.ndarray) -> jax.Array:
+            x = x.reshape(*x.shape[:before], count, -1, *x.shape[before + 1:])
+            return self._global(np.moveaxis(x, before, 0))
+        return jax.tree.map(dealt, batch)
 
     def compile_train(self, step: Callable, state: Any, batch: Any, *more: Any) -> jax.stages.Compiled:
         return self._pmap(step, donate_argnums=0).lower(state, batch, *more).compile()
@@ -160,9 +181,9 @@ Placement = JitPlacement | PmapPlacement
 PLACEMENTS = {"jit": JitPlacement, "pmap": PmapPlacement}
 
 
-def make(config: Config) -> Placement:
-    """The placement that --parallel and --devices name."""
-    return PLACEMENTS[one_of(config.parallel, tuple(PLACEMENTS), "--parallel")](_devices(config.devices))
+def make(config: Config, runs: int = 0) -> Placement:
+    """The placement that --parallel and --devices name, for so many runs as one program; 0: for one alone."""
+    return PLACEMENTS[one_of(config.parallel, tuple(PLACEMENTS), "--parallel")](_devices(config.devices), runs)
 
 
 def agree(work: Callable[[], str]) -> str:
@@ -225,4 +246,4 @@ def describe_devices(placement: Placement) -> str:
     device = jax.devices()[0]
     kind = device.device_kind if device.platform != "cpu" else f"cpu ({os.cpu_count()} cores)"
     processes = f", {jax.process_count()} processes" if jax.process_count() > 1 else ""
-    return f"{placement.shards} x {kind}{processes}"
+    return f"{placement.size} x {kind}{processes}"

@@ -1,13 +1,15 @@
 """A run made ready: data read and encoded, the row counts chosen, the model initialised, the step built."""
 
 import dataclasses
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from flaxbert import (
@@ -32,7 +34,8 @@ from flaxbert.data import Encoded, collate
 from flaxbert.errors import InputError, note
 from flaxbert.families import Family
 from flaxbert.inference import Inference
-from flaxbert.packing import Epochs
+from flaxbert.packing import Epochs, Plan
+from flaxbert.rates import Rate
 from flaxbert.steps import Fixed, TrainState, make_train_step, part
 from flaxbert.tasks.base import Split, Task
 
@@ -54,7 +57,7 @@ class Ready:
       params: initial parameters, on the host.
       trains: tree of bool.
       begins: tree of int, the step from which a leaf trains; None where all begin at once.
-      optimizer, schedule: of all parameters; step -> learning rate.
+      rates: of the parts of the model, see `rates.make`.
       epochs: the order of the training examples.
       total_steps: of the whole run.
       row_length, slots, row_counts: T, E and the at most four R of the run's programs.
@@ -70,8 +73,7 @@ class Ready:
     params: dict
     trains: dict
     begins: dict | None
-    optimizer: optax.GradientTransformation
-    schedule: Callable
+    rates: dict[str, Rate]
     epochs: Epochs
     total_steps: int
     row_length: int
@@ -89,14 +91,34 @@ class Ready:
         return Inference(apply, placement, self.config.packing, self.family.per_token, self.family.needs_labels,
                          self.family.eval_batch)
 
-    def train_step(self, axis: str | None = None) -> Callable:
-        """The step of this run, to be placed."""
-        return make_train_step(self.apply, self.optimizer, self.schedule, self.family.loss, self.trains,
+    def optimization(self, **varied: jax.Array) -> tuple[optax.GradientTransformation, optax.Schedule]:
+        """The optimizer over the tree of all leaves, and step -> learning rate.
+
+        Args:
+          varied: settings of which the run has others, as scalars that may be traced, see `optimizers`.
+        """
+        config = dataclasses.replace(self.config, **varied)
+        optimizer, schedule = optimizers.make(config, self.total_steps, self.rates)
+        return strategies.wrap(optimizer, self.trains), schedule
+
+    @cached_property
+    def optimizer(self) -> optax.GradientTransformation:
+        """See `optimization`."""
+        return self.optimization()[0]
+
+    @cached_property
+    def schedule(self) -> optax.Schedule:
+        """See `optimization`."""
+        return self.optimization()[1]
+
+    def train_step(self, axis: str | None = None, **varied: jax.Array) -> Callable:
+        """The step of this run, to be placed; `varied` as of `optimization`."""
+        return make_train_step(self.apply, *self.optimization(**varied), self.family.loss, self.trains,
                                self.config.micro_batches, axis, self.begins, remedies.perturbation(self.config))
 
     def start(self) -> TrainState:
         """The state before the first step, at rest."""
-        return TrainState.start(self.params, self.optimizer, self.config.seed)
+        return TrainState.start(self.params, self.optimizer, self.config.seed_of("dropout"))
 
     def parted(self, state: TrainState) -> tuple[TrainState, Fixed]:
         """A state at rest as what the step changes, and what it only reads."""
@@ -109,13 +131,43 @@ class Ready:
         return {**params, "bert": {name: tree for name, tree in params.get("bert", {}).items()
                                    if name not in unread}}
 
+    def batch(self, step: int, plan: Plan, rows: int, local: np.ndarray) -> dict[str, np.ndarray]:
+        """The batch of a step on the host: of its R rows those whose numbers are `local`."""
+        arrays = collate(self.encoded["train"], plan, rows, self.row_length, self.slots, local)
+        return self.family.train_batch(arrays, step)
+
     def batches(self, placement: parallel.Placement, first: int, last: int):
         """Yields (plan, rows, batch on the devices) of steps first, ..., last - 1."""
-        train = self.encoded["train"]
         for step, plan in enumerate(self.epochs.plans(first, last), start=first):
             rows = packing.smallest(self.row_counts, plan.rows)
-            arrays = collate(train, plan, rows, self.row_length, self.slots, placement.local_rows(rows))
-            yield plan, rows, placement.put_batch(self.family.train_batch(arrays, step), rows)
+            yield plan, rows, placement.put_batch(self.batch(step, plan, rows, placement.local_rows(rows)), rows)
+
+    def siblings(self, configs: Sequence[Config], together: int, shards: int) -> list["Ready"]:
+        """The runs that differ from this one in `config.seed` and in what `optimization` may vary.
+
+        They share all that is no function of the seed, and the shapes of their batches.
+
+        Args:
+          configs: of these runs.
+          together: so many train at a time, each with as many rows as the fullest of them.
+          shards: devices over which the rows of each are split.
+
+        Raises:
+          InputError: each would have frozen layers of its own, but these are computed once.
+        """
+        made = []
+        for config in configs:
+            params = _initial(config, self.model.clone(cached=()), self.pretrained)
+            every = trees.map_named(lambda *_: True, params)
+            params = remedies.reinitialise(params, config, self.pretrained.config, self.model.reads[-1], every)
+            epochs = dataclasses.replace(self.epochs, seed=config.seed_of("order"))
+            made.append(dataclasses.replace(self, config=config, params=params, epochs=epochs))
+        if self.model.cached and self.config.random_init and len({c.seed_of("init") for c in configs}) > 1:
+            raise InputError("--seeds: with --random_init each has frozen layers of its own; --init_seed draws "
+                             "the same for all, --cache_frozen=false does not compute them once")
+        orders = [[run.epochs for run in made[first:first + together]] for first in range(0, len(made), together)]
+        row_counts, slots = _rows(self.config, orders, self.total_steps, shards)
+        return [dataclasses.replace(run, row_counts=row_counts, slots=slots) for run in made]
 
 
 def build_model(config: Config, task: Task, shape: Any) -> heads.Model:
@@ -158,11 +210,7 @@ def prepare(config: Config, shards: int, begun: Mapping[str, Any] = MappingProxy
     layers = model.reads[-1]
     strategy = strategies.make(config, layers)
     model = model.clone(frozen_prefix=-1 if config.frozen_dropout else strategy.frozen_prefix)
-    params = pretrained.initialise(model, source, config.seed, config.random_init)
-    if config.mimetic_init:
-        params = scratch.mimetic(params, source.config)
-    if config.strategy == "lora":
-        params = lora.extend(params, config)
+    params = _initial(config, model, source)
     trains = strategies.reached(strategy.trains(params), layers)
     if source.params and not config.random_init:
         strategies.check_new(config, trains, params.keys() - source.params.keys())
@@ -177,15 +225,9 @@ def prepare(config: Config, shards: int, begun: Mapping[str, Any] = MappingProxy
     most = config.max_length * min(encoded["train"].sequences, 4)
     row_length = packing.choose_row_length(lengths, config.batch_size, most) if config.packing \
         else int(lengths.max())
-    epochs = Epochs(lengths, config.batch_size, row_length, config.seed, config.packing)
+    epochs = Epochs(lengths, config.batch_size, row_length, config.seed_of("order"), config.packing)
     total = config.max_steps or max(1, round(config.epochs * epochs.steps_per_epoch))
-    needed, slots = packing.rows_needed(epochs, total)
-    row_counts = packing.row_counts(needed, shards * config.micro_batches,
-                                    min(PROGRAMS, max(1, total // STEPS_A_PROGRAM)))
-    idle = 1 - sum(needed) / sum(packing.smallest(row_counts, rows) for rows in needed)
-    if idle > 0.25:
-        note(f"{idle:.0%} of the rows stay empty: {shards} devices x {config.micro_batches} micro-batches want a "
-             "larger --batch_size")
+    row_counts, slots = _rows(config, [[epochs]], total, shards)
     kept = activations.layers_to_keep(config, task.kind, model.reads, strategy.frozen_prefix,
                                       total / epochs.steps_per_epoch)
     check_source(config, begun, source, kept)
@@ -194,9 +236,37 @@ def prepare(config: Config, shards: int, begun: Mapping[str, Any] = MappingProxy
     each = rates.make(config, layers, epochs.steps_per_epoch)
     begins = rates.begins(each, params)
     trains = rates.in_time(trains, begins, total)
-    optimizer, schedule = optimizers.make(config, total, each)
-    return Ready(config, task, family, splits, encoded, source, model, params, trains, begins,
-                 strategies.wrap(optimizer, trains), schedule, epochs, total, row_length, slots, row_counts)
+    return Ready(config, task, family, splits, encoded, source, model, params, trains, begins, each, epochs, total,
+                 row_length, slots, row_counts)
+
+
+def _initial(config: Config, model: heads.Model, source: pretrained.Pretrained) -> dict[str, Any]:
+    """The parameters before anything is drawn anew."""
+    params = pretrained.initialise(model, source, config.seed_of("init"), config.random_init)
+    if config.mimetic_init:
+        params = scratch.mimetic(params, source.config)
+    return lora.extend(params, config) if config.strategy == "lora" else params
+
+
+def _rows(config: Config, orders: Sequence[Sequence[Epochs]], total: int,
+          shards: int) -> tuple[tuple[int, ...], int]:
+    """The row counts R and the slots E of runs' programs.
+
+    Args:
+      config: the settings.
+      orders: of the training examples, of those runs that train together.
+      total: steps of a run.
+      shards: devices over which the rows of each are split.
+    """
+    found = [[packing.rows_needed(epochs, total) for epochs in together] for together in orders]
+    needed = [max(rows) for together in found for rows in zip(*(each for each, _ in together), strict=True)]
+    counts = packing.row_counts(needed, shards * config.micro_batches,
+                                min(PROGRAMS, max(1, total // STEPS_A_PROGRAM)))
+    idle = 1 - sum(needed) / sum(packing.smallest(counts, rows) for rows in needed)
+    if idle > 0.25:
+        note(f"{idle:.0%} of the rows stay empty: {shards} devices x {config.micro_batches} micro-batches want a "
+             "larger --batch_size")
+    return counts, max(slots for together in found for _, slots in together)
 
 
 def check_source(config: Config, begun: Mapping[str, Any], source: pretrained.Pretrained,

@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import math
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,11 @@ def claim(path: Path, config: Config) -> str:
     return "finished" if result and result["status"] == "finished" else "started"
 
 
+def of_seed(folder: Path, seed: int) -> Path:
+    """The run of one seed, in the folder of all of them."""
+    return folder / f"seed_{seed}"
+
+
 def clear(path: Path) -> None:
     """Deletes all that a run's folder holds."""
     for entry in path.iterdir():
@@ -114,45 +120,64 @@ def _plain(value: Any) -> Any:
 
 
 class Metrics:
-    """metrics.jsonl and TensorBoard: one object a line, flushed, exactly one a (step, split).
+    """metrics.jsonl: one object a line, flushed, exactly one a (seed, step, split).
 
     Args:
-      run: the run's directory.
-      step: where the run goes on from; rows after it, and a torn last line, are dropped.
-      tensorboard: write events too.
+      folder: where it is.
+      steps: seed -> the step that it goes on from; its rows after that, and a torn last line, are dropped.
       write: False in all processes of a pod but one, which keeps the rows to itself.
     """
 
-    def __init__(self, run: Path, step: int, tensorboard: bool, write: bool):
-        file = run / "metrics.jsonl"
-        self.rows = [row for row in read_metrics(run) if row["step"] <= step]
-        self._file = self._events = None
+    def __init__(self, folder: Path, steps: Mapping[int, int], write: bool):
+        file = folder / "metrics.jsonl"
+        self.rows = [row for row in read_metrics(folder) if row["step"] <= steps.get(row["seed"], row["step"])]
+        self._file = None
         if not write:
             return
         part = file.with_suffix(".part")
         part.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
         part.replace(file)
         self._file = file.open("a", buffering=1)
-        if tensorboard:
-            from tensorboardX import SummaryWriter
-            self._events = SummaryWriter(str(run), purge_step=step + 1 if step else None)
 
-    def write(self, row: dict[str, Any]) -> None:
-        """Appends one row; keys step and split are needed."""
+    def write(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Appends one row, and returns it as it is there; keys seed, step and split are needed."""
         row = _plain(row)
         self.rows.append(row)
         if self._file:
             self._file.write(json.dumps(row, allow_nan=False) + "\n")
-        if self._events:
-            for name, value in row.items():
-                if isinstance(value, int | float) and name not in ("step", "seed"):
-                    self._events.add_scalar(f"{row['split']}/{name}", value, row["step"])
+        return row
 
     def close(self) -> None:
-        """Flushes and closes both."""
-        for writer in (self._file, self._events):
-            if writer:
-                writer.close()
+        """Flushes and closes it."""
+        if self._file:
+            self._file.close()
+
+
+class Events:
+    """The same rows of one run for TensorBoard.
+
+    Args:
+      run: the run's directory.
+      step: where the run goes on from.
+      write: False: nothing is written.
+    """
+
+    def __init__(self, run: Path, step: int, write: bool):
+        self._writer = None
+        if write:
+            from tensorboardX import SummaryWriter
+            self._writer = SummaryWriter(str(run), purge_step=step + 1 if step else None)
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Adds the numbers of a row of `Metrics`."""
+        for name, value in row.items() if self._writer else ():
+            if isinstance(value, int | float) and name not in ("step", "seed"):
+                self._writer.add_scalar(f"{row['split']}/{name}", value, row["step"])
+
+    def close(self) -> None:
+        """Flushes and closes it."""
+        if self._writer:
+            self._writer.close()
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:

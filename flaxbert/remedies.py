@@ -57,7 +57,7 @@ def reinitialise(params: Mapping[str, Any], config: Config, shape: BertConfig, l
 
     Args:
       params: of an encoder with heads.
-      config: `reinit_layers`, `reinit_pooler` and `seed`.
+      config: `reinit_layers`, `reinit_pooler` and the seed of init.
       shape: of the encoder; BERT's initializer_range is 0.02.
       layers: of the encoder, up to the last one that the head reads.
       trains: tree of bool: what is drawn anew has to train.
@@ -72,7 +72,7 @@ def reinitialise(params: Mapping[str, Any], config: Config, shape: BertConfig, l
         raise InputError(f"--reinit_layers={count}: the head stands on {layers} layers; valid: 0 to {layers}")
     if config.reinit_pooler and "pooler" not in params:
         raise InputError("--reinit_pooler: this model has no pooler")
-    new = {"kernel": lambda name, x: trees.normal(config.seed, name, x.shape, shape.initializer_range),
+    new = {"kernel": lambda name, x: trees.normal(config.seed_of("init"), name, x.shape, shape.initializer_range),
            "bias": lambda _, x: np.zeros_like(x), "scale": lambda _, x: np.ones_like(x)}
     asked = {f"--reinit_layers={count}": [f"bert/layer_{i}/" for i in range(layers - count, layers)],
              "--reinit_pooler": ["pooler/"] if config.reinit_pooler else []}

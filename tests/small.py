@@ -5,6 +5,7 @@ import functools
 import itertools
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -25,6 +26,7 @@ from flaxbert.data import Encoded, collate
 from flaxbert.errors import InputError
 from flaxbert.families.windows import Windows
 from flaxbert.huggingface import to_tensors
+from flaxbert.run import Run
 from flaxbert.steps import TrainState, part
 from flaxbert.tasks import toy
 from flaxbert.tasks.base import SpanExamples
@@ -261,6 +263,21 @@ def rows_of(run: Any, split: str = "train") -> list[dict[str, Any]]:
     """Rows of metrics.jsonl."""
     rows = [json.loads(line) for line in (Path(run) / "metrics.jsonl").read_text().splitlines()]
     return [row for row in rows if row["split"] == split]
+
+
+def interrupt(monkeypatch: Any, at: int, how: Any = signal.SIGTERM) -> None:
+    """Raises a signal, or an exception, in the middle of step `at` (counted from 1)."""
+    count, seen = Run.count, []
+
+    def counting(self, *args):
+        count(self, *args)
+        seen.append(1)
+        if len(seen) == at:
+            if isinstance(how, signal.Signals):
+                signal.raise_signal(how)
+            else:
+                raise how
+    monkeypatch.setattr(Run, "count", counting)
 
 
 def settings_of(run: Any) -> Config:

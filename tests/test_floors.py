@@ -16,13 +16,14 @@ FLOORS = {
     "disk_cache": 1, "array_formats": 2,
     "heads": 2, "lora": 2, "rates": 2, "remedies": 2, "records": 2, "strategies": 2, "steps": 2, "parallel": 2,
     "tasks": 2, "model_files": 2, "fingerprint": 2, "data": 3, "optimizers": 3, "checkpoint": 3, "huggingface": 3,
-    "pretrained": 4, "inference": 4, "families": 4,
+    "statistics": 3, "diagnostics": 3,
+    "pretrained": 4, "inference": 4, "families": 4, "failures": 4,
     "activations": 5, "backbone": 5, "export": 5, "scratch": 5,
-    "prepare": 6,
-    "train": 7, "predict": 7, "extraction": 7,
-    "__init__": 8, "demo": 8,
-    "cli": 9,
-    "__main__": 10,
+    "prepare": 6, "predict": 7, "extraction": 7,
+    "run": 7, "seeds": 7, "loop": 8, "train": 9,
+    "__init__": 10, "demo": 10,
+    "cli": 11,
+    "__main__": 12,
 }
 LINEN = {"bert", "heads"}
 FILES = sorted(ROOT.rglob("*.py"))

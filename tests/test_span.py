@@ -28,6 +28,7 @@ from flaxbert.config import Config
 from flaxbert.export import export
 from flaxbert.families import span
 from flaxbert.model_files import load_tokenizer
+from flaxbert.run import Run
 
 # --- no answer
 
@@ -231,7 +232,7 @@ def test_packed_and_unpacked_give_the_same_answers(run, tmp_path):
 
 def test_an_interrupted_run_goes_on_to_the_same_end(tiny, run, tmp_path, monkeypatch):
     given = dict(**TOY, evals_per_epoch=2, predict_test=True)
-    count, steps = train.Loop._count, []
+    count, steps = Run.count, []
 
     def power_cut(self, *args):
         count(self, *args)
@@ -239,7 +240,7 @@ def test_an_interrupted_run_goes_on_to_the_same_end(tiny, run, tmp_path, monkeyp
         if len(steps) == 11:
             raise OSError("power cut")
     with monkeypatch.context() as patch:
-        patch.setattr(train.Loop, "_count", power_cut)
+        patch.setattr(Run, "count", power_cut)
         with pytest.raises(OSError, match="power cut"):
             train.finetune(config(tiny, tmp_path / "cut", **given))
     train.finetune(config(tiny, tmp_path / "cut", **given, resume=True))

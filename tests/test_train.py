@@ -15,6 +15,7 @@ from small import (
     equal,
     finish,
     flags,
+    interrupt,
     losses_of,
     result_of,
     rows_of,
@@ -28,6 +29,8 @@ from flaxbert import train, trees
 from flaxbert.checkpoint import load_params
 from flaxbert.config import Config
 from flaxbert.errors import InputError, RunFailed
+from flaxbert.loop import Loop
+from flaxbert.run import Run
 
 STEPS = 8  # of one epoch
 ALIKE = dict(packing=False, schedule="constant", warmup=0.0)  # one program, however many steps
@@ -261,12 +264,12 @@ def test_resuming_needs_a_folder(tiny):
 
 def test_an_update_that_is_not_finite_is_never_saved(tiny, tmp_path, monkeypatch):
     """The loss of the step is finite, that of dev after it is not."""
-    real, run = train.score, tmp_path / "run"
+    real, run = Run.scores_of, tmp_path / "run"
 
     def after_step_4(*arguments):
         scores = real(*arguments)
         return {**scores, "loss": float("nan")} if len(rows_of(run, "dev")) == 1 else scores
-    monkeypatch.setattr(train, "score", after_step_4)
+    monkeypatch.setattr(Run, "scores_of", after_step_4)
     with pytest.raises(RunFailed, match="the dev loss is nan after step 4"):
         train.finetune(config(tiny, run, eval_every=2))
     assert load_params(run, "last")[1]["step"] == load_params(run)[1]["step"] == 2
@@ -287,21 +290,6 @@ def test_a_run_stopped_early_and_killed_before_its_result_trains_no_further(tiny
 
 
 # --- interruptions
-
-def interrupt(monkeypatch, at, how=signal.SIGTERM):
-    """Raises a signal, or an exception, in the middle of step `at` (counted from 1)."""
-    count, seen = train.Loop._count, []
-
-    def counting(self, *args):
-        count(self, *args)
-        seen.append(1)
-        if len(seen) == at:
-            if isinstance(how, signal.Signals):
-                signal.raise_signal(how)
-            else:
-                raise how
-    monkeypatch.setattr(train.Loop, "_count", counting)
-
 
 @pytest.fixture(scope="module")
 def interrupted(tiny, tmp_path_factory):
@@ -366,7 +354,7 @@ def test_ctrl_c_twice_ends_at_once(tiny, tmp_path, monkeypatch):
         signal.raise_signal(signal.SIGINT)
         assert self.interrupted
         signal.raise_signal(signal.SIGINT)
-    monkeypatch.setattr(train.Loop, "_train", impatient)
+    monkeypatch.setattr(Loop, "_train", impatient)
     with pytest.raises(KeyboardInterrupt):
         train.finetune(config(tiny, tmp_path / "run"))
 
@@ -376,12 +364,12 @@ def test_the_best_checkpoint_survives_a_crash_between_saves(tiny, tmp_path, monk
     run = tmp_path / "run"
     given = dict(epochs=2.0, eval_every=2, save_every=5)
     script = iter([0.5, 0.6, 0.7, 0.8] + [0.1] * 40)  # dev scores of steps 2, 4, 6, 8, and after
-    real = train.score
+    real = Run.scores_of
 
-    def scripted(ready, inference, params, split, dev):
-        scores = real(ready, inference, params, split, dev)
+    def scripted(self, split, outputs, dev):
+        scores = real(self, split, outputs, dev)
         return {**scores, "accuracy": next(script)} if split == "dev" else scores
-    monkeypatch.setattr(train, "score", scripted)
+    monkeypatch.setattr(Run, "scores_of", scripted)
     with pytest.MonkeyPatch.context() as patch:
         interrupt(patch, 9, OSError("power cut"))
         with pytest.raises(OSError, match="power cut"):

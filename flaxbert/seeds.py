@@ -1,0 +1,254 @@
+"""Runs that differ in seeds and rates alone, trained by one program: their arrays side by side on a leading axis.
+
+What no step changes (`steps.Fixed`) is there once where it is the same for all. A run whose loss is not finite
+stands still from then on, and the others never know.
+
+Letters: S runs, R rows of each one's batch.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from flaxbert import parallel, trees
+from flaxbert.config import Config
+from flaxbert.errors import InputError
+from flaxbert.inference import Inference
+from flaxbert.packing import Plan, smallest
+from flaxbert.parallel import Placement
+from flaxbert.prepare import Ready
+from flaxbert.steps import Fixed, TrainState
+
+MEMORY_USED = 0.8  # of a device's, by the runs together
+VARIED = ("learning_rate", "weight_decay", "bias_correction", "epsilon_before_correction")  # may differ in a group
+
+
+class States(struct.PyTreeNode):
+    """The states of the runs of a group, each with an axis of runs but for the step.
+
+    Attributes:
+      step, params, opt_state, key: as of `TrainState`.
+      going: [S] bool; False: the run stands still.
+    """
+
+    step: jax.Array
+    params: Any
+    opt_state: Any
+    key: jax.Array
+    going: jax.Array
+
+
+class Common(struct.PyTreeNode):
+    """What the runs of a group read and never change.
+
+    Attributes:
+      fixed: `anchor` with an axis of runs where theirs differ.
+      varied: setting -> [S], of the settings in which they differ.
+    """
+
+    fixed: Fixed
+    varied: dict[str, jax.Array]
+
+
+BY_RUN = States(step=False, params=True, opt_state=True, key=True, going=True)
+
+
+class Group:
+    """Runs as one program. One that is alone has no axis of runs.
+
+    Where a placement takes more runs than there are, copies of the last one stand still beside them.
+
+    Args:
+      runs: made by `Ready.siblings`.
+      placement: for so many runs or more, or for one alone.
+      varied: settings of `VARIED` that come to the step as numbers.
+      like: an earlier group of the same kind, whose programs do for this one.
+    """
+
+    def __init__(self, runs: Sequence[Ready], placement: Placement, varied: Sequence[str] = (),
+                 like: "Group | None" = None):
+        self.runs, self.placement = tuple(runs), placement
+        self.alone = not placement.runs
+        self._all = (*runs, *[runs[-1]] * (max(placement.runs, 1) - len(runs)))
+        self._varied = tuple(varied)
+        self.programs: dict[int, jax.stages.Compiled] = like.programs if like else {}
+        self.inference = like.inference if like else self._inference()
+
+    # --- to the devices
+
+    def put(self, states: Sequence[TrainState], going: Sequence[bool]) -> tuple[Any, "Common"]:
+        """The runs' states at rest as what the step takes, (state, common), on the devices.
+
+        Raises:
+          InputError: each has frozen leaves of its own.
+        """
+        put = self.placement.put
+        parts = [run.parted(state) for run, state in zip(self.runs, states, strict=True)]
+        varied = {name: np.array([getattr(run.config, name) for run in self._all]) for name in self._varied}
+        if self.alone:
+            [(state, fixed)] = parts
+            return put(state), Common(put(fixed), put({name: values[0] for name, values in varied.items()}))
+        changing, fixed = zip(*self._filled(parts), strict=True)
+        if any(jax.tree.leaves(_differ([each.frozen for each in fixed]))):
+            raise InputError("--seeds_per_program: with --random_init each run has frozen layers of its own; give "
+                             "1, or --init_seed")
+        self._anchors = _differ([each.anchor for each in fixed])
+        by_run, anchors = Fixed(False, self._anchors), [each.anchor for each in fixed]
+        anchor = jax.tree.map(lambda yes, *leaves: np.stack(leaves) if yes else leaves[0], self._anchors, *anchors)
+        together = _stack(changing)
+        state = States(changing[0].step, together.params, together.opt_state, together.key, self._flags(going))
+        return put(state, BY_RUN), Common(put(Fixed(fixed[0].frozen, anchor), by_run), put(varied, True))
+
+    def _filled(self, each: Sequence[Any]) -> list[Any]:
+        """As many as the placement takes, the last one again and again."""
+        return [*each, *[each[-1]] * (len(self._all) - len(each))]
+
+    def _flags(self, going: Sequence[bool]) -> np.ndarray:
+        return np.array([*going, *[False] * (len(self._all) - len(going))])
+
+    def stop(self, state: Any, going: Sequence[bool]) -> Any:
+        """The state with only these runs going on."""
+        return state if self.alone else state.replace(going=self.placement.put(self._flags(going), True))
+
+    def batches(self, first: int, last: int) -> Iterator[tuple[tuple[Plan, ...], int, Any]]:
+        """Yields (plan of each run, R, batch on the devices) of steps first, ..., last - 1."""
+        orders = (run.epochs.plans(first, last) for run in self.runs)
+        for step, plans in enumerate(zip(*orders, strict=True), start=first):
+            rows = smallest(self.runs[0].row_counts, max(plan.rows for plan in plans))
+            local = self.placement.local_rows(rows)
+            made = [run.batch(step, plan, rows, local) for run, plan in zip(self.runs, plans, strict=True)]
+            batch = made[0] if self.alone else _stack(self._filled(made))
+            yield plans, rows, self.placement.put_batch(batch, rows, not self.alone)
+
+    def compile(self, rows: int, state: Any, batch: Any, common: "Common") -> None:
+        """Makes the program of the step `(state, batch, common) -> (state, metrics)` for batches of R rows."""
+        step = self._one if self.alone else self._together()
+        self.programs[rows] = self.placement.compile_train(step, state, batch, common)
+
+    def _one(self, state: TrainState, batch: Any, common: "Common") -> Any:
+        """The step of one run."""
+        return self.runs[0].train_step(self.placement.axis, **common.varied)(state, batch, common.fixed)
+
+    def _together(self) -> Callable:
+        """The step of runs side by side."""
+        states = TrainState(None, 0, 0, 0)
+        anchor = jax.tree.map(lambda yes: 0 if yes else None, self._anchors)
+        every = jax.vmap(self._one, in_axes=(states, 0, Common(Fixed(None, anchor), 0)), out_axes=(states, 0))
+
+        def step(state: States, batch: Any, common: Common) -> tuple[States, Any]:
+            before = TrainState(state.step, state.params, state.opt_state, state.key)
+            after, metrics = every(before, batch, common)
+            going = state.going & jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["grad_norm"])
+
+            def only_going(new: jax.Array, old: jax.Array) -> jax.Array:
+                return jnp.where(going.reshape(-1, *[1] * (new.ndim - 1)), new, old)
+            params, opt_state = (jax.tree.map(only_going, getattr(after, name), getattr(before, name))
+                                 for name in ("params", "opt_state"))
+            return States(after.step, params, opt_state, after.key, going), metrics
+        return step
+
+    # --- back to the host
+
+    def each(self, metrics: Any) -> list[dict[str, Any]]:
+        """The metrics of a step, one dict a run."""
+        found = self.placement.get(metrics)
+        return [found] if self.alone else _unstack(found, len(self.runs))
+
+    def states(self, state: Any) -> list[TrainState]:
+        """The states of the runs, without what is frozen."""
+        if self.alone:
+            return [self.placement.get(state)]
+        found = self.placement.get(state)
+        each = _unstack((found.params, found.opt_state, found.key), len(self.runs))
+        # Arrays again: of counters an entry is a scalar, and Orbax saves none.
+        return [TrainState(found.step, *jax.tree.map(np.asarray, parts)) for parts in each]
+
+    # --- forward passes
+
+    def params(self, state: Any, common: "Common") -> Any:
+        """What `inference` takes: (frozen, trained) as they are now."""
+        return common.fixed.frozen, state.params
+
+    def other_params(self, trained: Sequence[Any], common: "Common") -> Any:
+        """Likewise of parameters that train, on the host, one tree a run."""
+        if self.alone:
+            return common.fixed.frozen, self.placement.put(trained[0])
+        return common.fixed.frozen, self.placement.put(_stack(self._filled(trained)), True)
+
+    def _inference(self) -> Inference:
+        """Forward passes over the splits, whose outputs are lists, one entry a run."""
+        run, count = self.runs[0], len(self._all)
+
+        def apply(params: Any, batch: Any, dropout: None) -> list[Any]:
+            frozen, trained = params
+
+            def one(own: Any) -> Any:
+                return run.family.readout(run.apply(trees.merge(frozen, own), batch, None), batch)
+            return [one(trained)] if self.alone else _unstack(jax.vmap(one)(trained), count)
+        return Inference(apply, self.placement, run.config.packing, [run.family.per_token] * count,
+                         run.family.needs_labels, run.family.eval_batch)
+
+
+def groups(ready: Ready, configs: Sequence[Config], together: str) -> list[Group]:
+    """Runs as few programs, as many at a time as they say.
+
+    Args:
+      ready: one of them.
+      configs: of all of them; they differ in seeds and in `VARIED` alone.
+      together: --seeds_per_program.
+
+    Raises:
+      InputError: no such number, or pre-training.
+    """
+    if ready.task.kind == "pretraining":
+        raise InputError("--seeds: pre-training takes one --seed at a time")
+    if together != "auto" and not (together.isdecimal() and int(together)):
+        raise InputError(f"--seeds_per_program={together}: should be auto, or a number from 1 on")
+    most = min(len(configs), fitting(ready) if together == "auto" else int(together))
+    size = -(-len(configs) // -(-len(configs) // most))  # the last group is as full as can be
+    placement = parallel.make(ready.config, size if size > 1 else 0)
+    runs = ready.siblings(configs, size, placement.shards)
+    varied = [name for name in VARIED if len({getattr(config, name) for config in configs}) > 1]
+    made: list[Group] = []
+    for first in range(0, len(runs), size):
+        made.append(Group(runs[first:first + size], placement, varied, made[0] if made else None))
+    return made
+
+
+def fitting(ready: Ready) -> int:
+    """How many runs the memory of the devices holds side by side, as XLA plans one of them; on CPU 1.
+
+    There one after the other is faster: its cores are busy with one.
+    """
+    if jax.default_backend() == "cpu":
+        return 1
+    alone = Group([ready], parallel.make(ready.config))
+    state, fixed = alone.put([ready.start()], [True])
+    _, rows, batch = next(alone.batches(0, 1))
+    alone.compile(rows, state, batch, fixed)
+    needs = alone.programs[rows].memory_analysis()
+    shared = sum(x.nbytes for x in jax.tree.leaves(fixed))
+    own = needs.argument_size_in_bytes + needs.output_size_in_bytes + needs.temp_size_in_bytes \
+        - needs.alias_size_in_bytes - shared
+    limit = jax.local_devices()[0].memory_stats()["bytes_limit"]
+    return max(1, int((MEMORY_USED * limit - shared) / max(own, 1))) * alone.placement.size
+
+
+def _stack(each: Sequence[Any]) -> Any:
+    """Trees alike -> one, with a new leading axis."""
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *each)
+
+
+def _unstack(tree: Any, count: int) -> list[Any]:
+    """The inverse of `_stack`."""
+    return [jax.tree.map(lambda x, i=i: x[i], tree) for i in range(count)]
+
+
+def _differ(each: Sequence[Any]) -> Any:
+    """Tree of bool: where these trees are not the same."""
+    first, *others = each
+    return jax.tree.map(lambda x, *ys: not all(x is y or np.array_equal(x, y) for y in ys), first, *others)

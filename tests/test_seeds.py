@@ -1,0 +1,171 @@
+"""Many seeds in one program: each is the run that it is alone, whatever becomes of the others."""
+
+import json
+
+import numpy as np
+import pytest
+from small import config, equal, interrupt, losses_of, result_of, rows_of
+
+from flaxbert import parallel, train, trees
+from flaxbert.checkpoint import load_params
+from flaxbert.config import Config
+from flaxbert.errors import InputError
+from flaxbert.prepare import Ready
+
+SEEDS = (3, 1, 4)
+STRATEGIES = {"full": dict(), "freeze": dict(frozen_layers=1), "features": dict(strategy="features", layers="1,2"),
+              "held": dict(mixout=0.3, pretrained_decay=0.1, reinit_layers=1)}
+SHORT = dict(max_steps=50, max_train_examples=64, max_eval_examples=32, batch_size=8, evals_per_epoch=1,
+             learning_rate=1e-3, tensorboard=False)
+
+
+def losses(folder, seed, split="train", name="loss"):
+    return [row[name] for row in rows_of(folder, split) if row["seed"] == seed]
+
+
+@pytest.fixture(scope="module")
+def alone(deep, tmp_path_factory):
+    """(strategy, seed) -> folder of the run of that seed by itself."""
+    made = {}
+
+    def run(name, seed):
+        if (name, seed) not in made:
+            folder = tmp_path_factory.mktemp("alone") / f"{name}-{seed}"
+            train.finetune(config(deep, folder, **SHORT, **STRATEGIES[name], seed=seed, devices=1))
+            made[name, seed] = folder
+        return made[name, seed]
+    return run
+
+
+@pytest.mark.parametrize(("name", "how", "devices"), [
+    ("full", "jit", 1), ("full", "jit", 4), ("full", "pmap", 4), ("freeze", "jit", 4), ("features", "jit", 1),
+    ("features", "jit", 4), ("held", "jit", 1)])
+def test_a_seed_among_others_is_the_run_that_it_is_alone(deep, alone, tmp_path, name, how, devices):
+    """Dropout on: losses of 50 steps within 1e-5; scores of dev too."""
+    result = train.finetune(config(deep, tmp_path / "run", **SHORT, **STRATEGIES[name], seeds=SEEDS, parallel=how,
+                                   devices=devices, seeds_per_program="3"))
+    assert (result["status"], result["seeds"]) == ("finished", [*SEEDS])
+    for seed in SEEDS[:2]:
+        want, own = alone(name, seed), tmp_path / "run" / f"seed_{seed}"
+        np.testing.assert_allclose(losses(tmp_path / "run", seed), losses(want, seed), rtol=0, atol=1e-5)
+        np.testing.assert_allclose(losses(tmp_path / "run", seed, "dev"), losses(want, seed, "dev"), atol=1e-5)
+        for which in ("best", "last"):
+            got, expected = (trees.flatten(load_params(folder, which)[0]) for folder in (own, want))
+            assert got.keys() == expected.keys()
+        assert result_of(own)["best_step"] == result_of(want)["best_step"]
+    first, second = (losses(tmp_path / "run", seed) for seed in SEEDS[:2])
+    assert max(abs(a - b) for a, b in zip(first, second, strict=True)) > 1e-2
+
+
+QUICK = dict(max_steps=12, max_train_examples=48, max_eval_examples=16, batch_size=8, evals_per_epoch=1,
+             tensorboard=False, learning_rate=1e-3)
+
+
+def test_rates_and_switches_are_numbers_of_one_program(tiny, tmp_path, monkeypatch):
+    """Runs of other rates in a group are those that they are alone; each group's programs do for all groups."""
+    compiled = []
+    real = parallel.JitPlacement.compile_train
+    monkeypatch.setattr(parallel.JitPlacement, "compile_train",
+                        lambda self, *rest: (compiled.append(1), real(self, *rest))[1])
+    told = []
+    for size in ("1", "2"):
+        cells = []
+        for rate, correct in ((1e-3, True), (3e-3, False)):
+            folder = tmp_path / size / f"{rate}-{correct}"
+            given = {**QUICK, "learning_rate": rate, "bias_correction": correct}
+            cells.append(train.Cell(folder, config(tiny, folder, **given, seeds=(0, 1), seeds_per_program=size)))
+        for cell in cells:
+            cell.folder.parent.mkdir(exist_ok=True)
+        results = train.train_cells(cells, lambda cell, result: told.append((cell.folder.name, result["seed"])))
+        assert [result["dev"]["n"] for result in results] == [2, 2]
+    assert len(compiled) == 2 * len(result_programs(tmp_path))
+    assert told == [(name, seed) for name in ("0.001-True", "0.003-False") for seed in (0, 1)] * 2
+    train.finetune(config(tiny, tmp_path / "alone", **{**QUICK, "learning_rate": 3e-3}, bias_correction=False,
+                          seed=1, devices=1))
+    for size in ("1", "2"):
+        np.testing.assert_allclose(losses(tmp_path / size / "0.003-False", 1), losses(tmp_path / "alone", 1),
+                                   atol=1e-5)
+
+
+def result_programs(folder):
+    """The row counts of the programs of a cell's runs."""
+    return json.loads((folder / "1" / "0.001-True" / "config.json").read_text())["row_counts"]
+
+
+def test_a_seed_whose_loss_is_not_finite_stands_still_and_harms_nobody(tiny, tmp_path, capsys, monkeypatch):
+    """The second one's parameters are none before the first step."""
+    real = Ready.start
+
+    def broken(self):
+        state = real(self)
+        if self.config.seed == 1:
+            bias = state.params["head"]["bias"]
+            state = state.replace(params=trees.merge(state.params, {"head": {"bias": bias * np.nan}}))
+        return state
+    monkeypatch.setattr(Ready, "start", broken)
+    run = tmp_path / "run"
+    result = train.finetune(config(tiny, run, **QUICK, seeds=(0, 1), seeds_per_program="2"))
+    assert (result["status"], result["seeds"]) == ("finished", [0, 1])
+    assert 1 in result["failed"]  # the other has learnt too little to be sure of
+    assert "seed_1: the loss is nan at step 1; it stands still, the others go on" in capsys.readouterr().err
+    assert result_of(run / "seed_1")["status"] == "failed"
+    assert losses(run, 1) == []
+    train.finetune(config(tiny, tmp_path / "alone", **QUICK, seed=0, devices=1))
+    np.testing.assert_allclose(losses(run, 0), losses(tmp_path / "alone", 0), atol=1e-5)
+
+
+@pytest.mark.parametrize("together", ["1", "3"])
+def test_interrupted_anywhere_many_seeds_go_on_to_the_same_end(tiny, tmp_path, monkeypatch, together):
+    given = dict(**QUICK, seeds=(0, 1, 2), seeds_per_program=together, save_every=3)
+    train.finetune(config(tiny, tmp_path / "whole", **given))
+    with monkeypatch.context() as patch:
+        interrupt(patch, 20, OSError("power cut"))  # one by one: in the second; together: in the seventh step
+        with pytest.raises(OSError, match="power cut"):
+            train.finetune(config(tiny, tmp_path / "cut", **given))
+    again = train.finetune(config(tiny, tmp_path / "cut", **given, resume=True))
+    assert again["status"] == "finished"
+    for seed in range(3):
+        assert losses(tmp_path / "cut", seed) == losses(tmp_path / "whole", seed)
+        a, b = (load_params(tmp_path / name / f"seed_{seed}", "last")[0] for name in ("cut", "whole"))
+        assert equal(a, b)
+    assert train.finetune(config(tiny, tmp_path / "cut", **given, resume=True))["dev"] == again["dev"]
+
+
+@pytest.mark.parametrize(("given", "line"), [
+    (dict(seeds="1,1:3"), "--seeds: 1 more than once"), (dict(seeds="5:1"), "--seeds: 5:1 is empty; write 1:5"),
+    (dict(seeds="-1"), "--seeds: none may be below 0"),
+    (dict(seeds="a"), "--seeds='a': should be whole numbers, 1:25 (both included) or 1,2,5")])
+def test_bad_lists_of_seeds_are_one_line(given, line):
+    with pytest.raises(InputError) as caught:
+        Config.make(**given)
+    assert str(caught.value) == line
+
+
+def test_seeds_are_told_in_three_ways():
+    assert Config.make(seeds="1:3,7").seeds == Config.make(seeds=[1, 2, 3, 7]).seeds == (1, 2, 3, 7)
+    assert Config.make(seeds=range(2)).seeds == (0, 1)
+
+
+def test_each_source_of_chance_has_a_seed_of_its_own(tiny, tmp_path):
+    """Runs that share all three are the same; with one of them changed they differ."""
+    given = {**QUICK, "max_steps": 3, "seed": 5, "devices": 1}
+    runs = {"5": {}, "all": dict(seed=9, init_seed=5, order_seed=5, dropout_seed=5), "init": dict(init_seed=6),
+            "order": dict(order_seed=6), "dropout": dict(dropout_seed=6)}
+    found = {}
+    for name, own in runs.items():
+        train.finetune(config(tiny, tmp_path / name, **{**given, **own}))
+        found[name] = [*losses_of(tmp_path / name).values()]
+    assert found["5"] == found["all"]
+    assert len({tuple(found[name]) for name in ("5", "init", "order", "dropout")}) == 4
+
+
+def test_without_checkpoints_the_scores_are_the_same_and_nothing_else_stays(tiny, tmp_path):
+    given = dict(**QUICK, seeds=(0, 1), eval_every=2)
+    with_them = train.finetune(config(tiny, tmp_path / "with", **given))
+    without = train.finetune(config(tiny, tmp_path / "without", **given, checkpoints=False))
+    assert without["dev"] == with_them["dev"]
+    assert without["best_seed"] == with_them["best_seed"]
+    for seed in (0, 1):
+        a, b = (result_of(tmp_path / name / f"seed_{seed}") for name in ("with", "without"))
+        assert (a["best"], a["metrics"]) == (b["best"], b["metrics"])
+    assert not list((tmp_path / "without").rglob("checkpoints"))
