@@ -32,13 +32,14 @@ def pretrain(**settings: Any) -> dict[str, Any]:
     return finetune(**settings, task="pretrain")
 
 
-def load(path: str | Sequence[str], checkpoint: str = "best") -> Any:
+def load(path: str | Sequence[str], checkpoint: str = "best", seed: str | int = "best") -> Any:
     """A predictor from a run, an exported folder or a fine-tuned hub model: `flaxbert.predict.Predictor`.
 
-    From a list of those, heads of one backbone, one for all of them: `flaxbert.predict.Predictors`.
+    From a list of those, heads of one backbone, one for all of them: `flaxbert.predict.Predictors`. From a folder
+    of many seeds the best by dev, the one that `seed` names, or their `ensemble`.
     """
     from flaxbert import predict
-    return predict.load(path, checkpoint)
+    return predict.load(path, checkpoint, seed)
 
 
 def features(inputs: Any, **settings: Any) -> Any:

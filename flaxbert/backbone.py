@@ -44,6 +44,11 @@ class Backbone:
         self._heads, self._placement = heads, placement
         self._passes: dict[tuple[int, ...], Inference] = {}
 
+    @property
+    def size(self) -> int:
+        """The number of heads."""
+        return len(self._heads)
+
     def outputs(self, encoded: Sequence[Encoded], what: str) -> list[np.ndarray]:
         """What each head says of its own token sequences, see `families.Family`.
 

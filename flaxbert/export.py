@@ -20,6 +20,7 @@ from flaxbert.heads.config import HeadConfig, flags
 from flaxbert.huggingface import HEADS, MASKED_ALONE, to_tensors
 from flaxbert.model_files import clean
 from flaxbert.pretrained import load
+from flaxbert.records import runs_of
 from flaxbert.tasks.corpus import NEXT_SENTENCE
 
 # What the outputs of a head without label names are called.
@@ -86,7 +87,7 @@ def export(run: str | Path, to: str | Path, checkpoint: str = "best", dtype: str
       InputError: no run, no readable checkpoint, a head that is not BERT's own, or a folder that holds something
         else.
     """
-    run, to = Path(run).expanduser(), Path(to).expanduser()
+    [run], to = runs_of(Path(run).expanduser()), Path(to).expanduser()
     one_of(dtype, DTYPES, "--dtype")
     record = _read(run / "config.json")
     if "settings" not in record:

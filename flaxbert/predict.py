@@ -43,12 +43,12 @@ class Predictor:
         self.tokenizer = source.tokenizer
         self.family = families.make(task, config)
         model = build_model(config, task, source.config)
-        placement = parallel.JitPlacement(jax.local_devices())
+        self.placement = parallel.JitPlacement(jax.local_devices())
         params, shared = pretrained.initialise(model, source, seed=0, reuse_head=True), shared or {}
         own = {part: tree for part, tree in params.items() if part not in shared}
-        self._params = {**placement.put(own), **shared}
+        self._params = {**self.placement.put(own), **shared}
         self.head = Head(model, self.family, self._params)
-        self._backbone = Backbone([self.head], placement)
+        self._backbone = Backbone([self.head], self.placement)
 
     @property
     def kind(self) -> str:
@@ -103,6 +103,33 @@ def _listed(inputs: Any) -> list[Any]:
     return inputs
 
 
+class Ensemble(Predictor):
+    """Runs of one task that differ in their seeds as one: their probabilities, averaged; made by `load`.
+
+    Where they stand on one backbone it runs once for all of them.
+
+    Attributes:
+      predictors: of each run. What was tuned on dev is their mean.
+    """
+
+    def __init__(self, predictors: Sequence[Predictor]):
+        first = predictors[0]
+        self.predictors, self.family, self.tokenizer = predictors, first.family, first.tokenizer
+        self.task, self.config, self.labels = first.task, first.config, first.labels
+        self.max_length = first.max_length
+        self.dev = {name: float(np.mean([predictor.dev[name] for predictor in predictors]))
+                    for name in first.dev if all(name in predictor.dev for predictor in predictors)}
+        encoders = {id(predictor.head.params["bert"]) for predictor in predictors}
+        self._backbones = [Backbone([predictor.head for predictor in predictors], first.placement)] \
+            if len(encoders) == 1 else [Backbone([predictor.head], first.placement) for predictor in predictors]
+
+    def outputs(self, encoded: Encoded, what: str = "predicting") -> np.ndarray:
+        with parallel.memory_told(f"sequences of up to {self.max_length} tokens: give shorter ones"):
+            each = [outputs for backbone in self._backbones
+                    for outputs in backbone.outputs([encoded] * backbone.size, what)]
+        return self.family.together(np.stack(each))
+
+
 class Predictors:
     """Several heads on one backbone as a function of inputs; made by `load`.
 
@@ -154,22 +181,25 @@ class Predictors:
         return table(rows)
 
 
-def load(path: str | Sequence[str], checkpoint: str = "best") -> Predictor | Predictors:
+def load(path: str | Sequence[str], checkpoint: str = "best", seed: str | int = "best") -> Predictor | Predictors:
     """A predictor from one of our runs, an exported folder, or a fine-tuned or masked Hugging Face model.
 
     Args:
       path: as --model; or several, of one backbone.
       checkpoint: best or last, for a run.
+      seed: of a folder of many seeds: best (by dev), ensemble, or one of them.
 
     Returns:
-      one `Predictor`; of several `Predictors`, whose names are those of the folders, or the paths as given where
-      two folders have the same.
+      one `Predictor`, of several seeds an `Ensemble`; of several paths `Predictors`, whose names are those of the
+      folders, or the paths as given where two folders have the same.
 
     Raises:
       InputError: nothing there, or no head in it; or they have different backbones.
     """
     if isinstance(path, str | Path):
-        return Predictor(*_parts(str(path), checkpoint))
+        return _one(str(path), checkpoint, str(seed))
+    if str(seed) != "best":
+        raise InputError(f"--seed={seed}: of one --run alone")
     predictors: dict[str, Predictor] = {}
     fingerprints: dict[str, list[str]] = {}
     encoders: dict[str, Any] = {}
@@ -185,6 +215,21 @@ def load(path: str | Sequence[str], checkpoint: str = "best") -> Predictor | Pre
                          for fingerprint, names in fingerprints.items())
         raise InputError(f"heads of different backbones, by fingerprint: {told}; ask for those of one together")
     return Predictors(predictors)
+
+
+def _one(path: str, checkpoint: str, seed: str) -> Predictor:
+    """The predictor that one path means; seeds on one backbone share it."""
+    runs = records.runs_of(Path(path).expanduser(), seed) if Path(path).expanduser().is_dir() else [path]
+    encoders: dict[str, Any] = {}
+    predictors: dict[Path | str, Predictor] = {}
+    shared: dict[str, dict[str, Any]] = {}
+    for run in runs:
+        source, *others = _parts(str(run), checkpoint, encoders)
+        common = shared.get(source.fingerprint, {}) if len(runs) > 1 else {}
+        predictors[run] = Predictor(source, *others, common)
+        if len(runs) > 1:
+            shared[source.fingerprint] = {"bert": predictors[run].head.params["bert"]}
+    return Ensemble([*predictors.values()]) if seed == "ensemble" else predictors[runs[0]]
 
 
 def _named(paths: Sequence[str]) -> dict[str, str]:
@@ -222,7 +267,7 @@ def _parts(path: str, checkpoint: str, encoders: dict[str, Any] | None = None) -
 
 
 def evaluate(run: str, split: str = "dev", output: str = "", checkpoint: str = "best", data_dir: str = "",
-             file: str = "", skip_bad_rows: bool = False, write: str = "") -> dict[str, Any]:
+             file: str = "", skip_bad_rows: bool = False, write: str = "", seed: str = "best") -> dict[str, Any]:
     """Scores a run on one of its splits, or on another file of the same task.
 
     Args:
@@ -234,6 +279,7 @@ def evaluate(run: str, split: str = "dev", output: str = "", checkpoint: str = "
       file: score this file in place of a split.
       skip_bad_rows: count rows of it that cannot be read in place of stopping.
       write: folder for the predictions of the split in the official format, for which it needs no labels.
+      seed: as of `load`.
 
     Returns:
       {"run", "split", "checkpoint", "examples", "loss", metrics ...}; of a split without labels no scores.
@@ -248,7 +294,7 @@ def evaluate(run: str, split: str = "dev", output: str = "", checkpoint: str = "
         _tell(report)
     else:
         examples = _split(config, split, data_dir)
-    predictor = load(run, checkpoint)
+    predictor = load(run, checkpoint, seed)
     encoded = predictor.encode(examples, file or split)
     labelled = encoded.labels is not None
     if not labelled and not write:
@@ -325,7 +371,7 @@ def _split(config: Config, split: str, data_dir: str) -> Split:
 
 
 def predict(run: str | Sequence[str], input: str = "-", output: str = "-", checkpoint: str = "best",
-            skip_bad_rows: bool = False) -> int:
+            skip_bad_rows: bool = False, seed: str = "best") -> int:
     """Predicts for a file of texts, one JSON object a line out for each row in, in the same order.
 
     Args:
@@ -336,12 +382,13 @@ def predict(run: str | Sequence[str], input: str = "-", output: str = "-", check
       output: .tsv for a table, else JSONL; "-" is standard output.
       checkpoint: best or last.
       skip_bad_rows: count rows that cannot be read in place of stopping; nothing comes out for them.
+      seed: as of `load`.
 
     Returns:
       the number of rows.
     """
     runs = [run] if isinstance(run, str | Path) else list(run)
-    predictor = load(runs[0] if len(runs) == 1 else runs, checkpoint)
+    predictor = load(runs[0] if len(runs) == 1 else runs, checkpoint, seed)
     examples, report = tasks.read_inputs(predictor.task, input, skip_bad_rows)
     _tell(report)
     if output != "-":  # before the work, not after it

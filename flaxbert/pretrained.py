@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from flaxbert import checkpoint as checkpoints
-from flaxbert import fingerprint, heads, lora, trees
+from flaxbert import fingerprint, heads, lora, records, trees
 from flaxbert.bert import BertConfig
 from flaxbert.errors import InputError, note, one_of, refuse
 from flaxbert.huggingface import from_tensors, kind_of, shapes
@@ -73,7 +73,7 @@ def load(name: str, checkpoint: str = "best", weights: bool = True, revision: st
         backbone is gone.
     """
     one_of(checkpoint, checkpoints.WHICH, "--checkpoint")
-    folder = locate(name, revision)
+    [folder] = records.runs_of(locate(name, revision))
     run = folder
     record = read_json(folder / "config.json")
     if "settings" in record:

@@ -3,6 +3,7 @@
 config.json, metrics.jsonl, result.json, TensorBoard events, and the folders of other files.
 """
 
+import dataclasses
 import importlib.metadata
 import json
 import math
@@ -77,17 +78,57 @@ def claim(path: Path, config: Config) -> str:
         raise InputError(f"--output_dir={path}: holds a run; add --resume to go on with it, --overwrite to "
                          "delete it, or choose another folder")
     other, _ = read_run(path)
+    if {*other.seeds} <= {*config.seeds} and other.seeds:
+        other = dataclasses.replace(other, seeds=config.seeds)  # more of them may come
     changes = other.differences(config)
     if changes:
         raise InputError(f"--resume: {path} was started with another configuration ({'; '.join(changes)}); "
                          "give the same flags, or another --output_dir")
+    return "finished" if is_finished(path, config) else "started"
+
+
+def is_finished(path: Path, config: Config) -> bool:
+    """Whether a run, or those of all its seeds, has come to its end."""
     result = read_result(path)
-    return "finished" if result and result["status"] == "finished" else "started"
+    return bool(result) and result["status"] == "finished" and {*config.seeds} <= {*result.get("seeds", ())}
 
 
 def of_seed(folder: Path, seed: int) -> Path:
     """The run of one seed, in the folder of all of them."""
     return folder / f"seed_{seed}"
+
+
+def runs_of(folder: Path, seed: str = "best") -> list[Path]:
+    """The runs that are meant by a folder: itself, or of one with many seeds those that are chosen.
+
+    Args:
+      folder: a run, a folder of many seeds, or anything else that a model is loaded from.
+      seed: best (by dev), ensemble (all whose loss was finite), or a number.
+
+    Raises:
+      InputError: no such seed, none that is finished, or a choice where there is one run alone.
+    """
+    seeds = read_run(folder)[0].seeds if is_run(folder) else ()
+    if not seeds:
+        if seed != "best":
+            raise InputError(f"--seed={seed}: {folder} does not hold the runs of many seeds; leave it out")
+        return [folder]
+    results = {each: read_result(of_seed(folder, each)) for each in seeds}
+    finished = [each for each, result in results.items() if result and result["status"] == "finished"]
+    if seed == "ensemble" and finished:
+        return [of_seed(folder, each) for each in finished]
+    if seed == "best" and finished:
+        chosen = (read_result(folder) or {}).get("best_seed")
+        if chosen is None:
+            raise InputError(f"{folder}: its seeds are not all finished; --seed=NUMBER takes one of "
+                             f"{', '.join(map(str, finished))}, or go on with --resume")
+        return [of_seed(folder, chosen)]
+    if not finished:
+        raise InputError(f"{folder}: none of its seeds is finished; go on with --resume")
+    if not (seed.isdecimal() and int(seed) in finished):
+        raise InputError(f"--seed={seed}: {folder} has no such finished run; valid: best, ensemble, "
+                         f"{', '.join(map(str, finished))}")
+    return [of_seed(folder, int(seed))]
 
 
 def clear(path: Path) -> None:

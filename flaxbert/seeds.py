@@ -46,7 +46,7 @@ class Common(struct.PyTreeNode):
     """What the runs of a group read and never change.
 
     Attributes:
-      fixed: `anchor` with an axis of runs where theirs differ.
+      fixed: leaves with an axis of runs where theirs differ.
       varied: setting -> [S], of the settings in which they differ.
     """
 
@@ -93,15 +93,14 @@ class Group:
             [(state, fixed)] = parts
             return put(state), Common(put(fixed), put({name: values[0] for name, values in varied.items()}))
         changing, fixed = zip(*self._filled(parts), strict=True)
-        if any(jax.tree.leaves(_differ([each.frozen for each in fixed]))):
+        self._differing = _differ(fixed)
+        if any(jax.tree.leaves(self._differing.frozen)):
             raise InputError("--seeds_per_program: with --random_init each run has frozen layers of its own; give "
                              "1, or --init_seed")
-        self._anchors = _differ([each.anchor for each in fixed])
-        by_run, anchors = Fixed(False, self._anchors), [each.anchor for each in fixed]
-        anchor = jax.tree.map(lambda yes, *leaves: np.stack(leaves) if yes else leaves[0], self._anchors, *anchors)
+        common = jax.tree.map(lambda yes, *leaves: np.stack(leaves) if yes else leaves[0], self._differing, *fixed)
         together = _stack(changing)
         state = States(changing[0].step, together.params, together.opt_state, together.key, self._flags(going))
-        return put(state, BY_RUN), Common(put(Fixed(fixed[0].frozen, anchor), by_run), put(varied, True))
+        return put(state, BY_RUN), Common(put(common, self._differing), put(varied, True))
 
     def _filled(self, each: Sequence[Any]) -> list[Any]:
         """As many as the placement takes, the last one again and again."""
@@ -136,8 +135,8 @@ class Group:
     def _together(self) -> Callable:
         """The step of runs side by side."""
         states = TrainState(None, 0, 0, 0)
-        anchor = jax.tree.map(lambda yes: 0 if yes else None, self._anchors)
-        every = jax.vmap(self._one, in_axes=(states, 0, Common(Fixed(None, anchor), 0)), out_axes=(states, 0))
+        fixed = jax.tree.map(lambda yes: 0 if yes else None, self._differing)
+        every = jax.vmap(self._one, in_axes=(states, 0, Common(fixed, 0)), out_axes=(states, 0))
 
         def step(state: States, batch: Any, common: Common) -> tuple[States, Any]:
             before = TrainState(state.step, state.params, state.opt_state, state.key)

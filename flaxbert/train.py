@@ -13,12 +13,12 @@ from flaxbert.config import Config
 from flaxbert.errors import InputError, RunFailed, note
 from flaxbert.export import head_settings, save_model_folder
 from flaxbert.loop import Loop
-from flaxbert.metrics import LOWER_IS_BETTER
 from flaxbert.prepare import Ready, prepare
 from flaxbert.seeds import Group
-from flaxbert.statistics import distribution
+from flaxbert.statistics import distribution, figures
 from flaxbert.statistics.baseline import majority_baseline
 from flaxbert.statistics.runs import Runs
+from flaxbert.tasks.base import Task
 
 
 class Cell(NamedTuple):
@@ -124,8 +124,7 @@ def _train(cells: Sequence[Cell], found: Mapping[Path, str], told: Callable[[Cel
             break
     for cell in cells:
         if cell.config.seeds and parallel.is_main():
-            results = {own.seed: records.read_result(folder) for own, folder in cell.places()}
-            records.write_json(cell.folder / "result.json", _together(results, ready))
+            _finish(cell, ready.task)
     parallel.barrier("end of all runs")
 
 
@@ -144,30 +143,30 @@ def output_dir(config: Config, name: str) -> Path:
     return Path(config.output_dir or parallel.agree(free)).expanduser().resolve()
 
 
-def _together(results: Mapping[int, dict[str, Any] | None], ready: Ready) -> dict[str, Any]:
-    """What many seeds came to: the distribution of dev's main metric after the last step, who failed, who is best.
-
-    Args:
-      results: seed -> result.json.
-      ready: a run of the same task.
-    """
-    task, lowest = ready.task, ready.task.main_metric in LOWER_IS_BETTER
+def _finish(cell: Cell, task: Task) -> None:
+    """Writes what the seeds of a cell came to: result.json, and a box with a dot for each."""
+    results = {own.seed: records.read_result(folder) for own, folder in cell.places()}
     done = {seed: result for seed, result in results.items() if _done(result)}
-    baseline = next((result["majority_baseline"] for result in done.values()), None)
+    runs = Runs(task.name, task.name, task.main_metric,
+                {seed: math.nan if result["status"] == "failed" else _dev(result, "metrics", task)
+                 for seed, result in done.items()},
+                next((result["majority_baseline"] for result in done.values()), None))
+    best = {seed: score for seed, result in done.items() if not math.isnan(score := _dev(result, "best", task))}
+    records.write_json(cell.folder / "result.json", {
+        "status": "finished" if len(done) == len(results) else "interrupted", "task": task.name,
+        "main_metric": task.main_metric, "majority_baseline": runs.baseline, "seeds": [*done],
+        "dev": distribution.summary(runs.values(), runs.failed) if done else None,
+        "failed": [seed for seed, yes in zip(done, runs.failed, strict=True) if yes],
+        "best_seed": max(best, key=lambda seed: runs.sign * best[seed], default=None),
+        "seconds": round(sum(result["seconds"] / result["together"] for result in done.values()), 3)})
+    if done:
+        figures.boxes([runs], cell.folder / "seeds.png")
 
-    def of_dev(result: Mapping[str, Any], which: str) -> float:
-        score = result[which].get("dev", {}).get(task.main_metric)
-        return math.nan if score is None else score
-    last = {seed: math.nan if result["status"] == "failed" else of_dev(result, "metrics")
-            for seed, result in done.items()}
-    best = {seed: score for seed, result in done.items() if not math.isnan(score := of_dev(result, "best"))}
-    runs = Runs("", task.name, task.main_metric, last, baseline)
-    return {"status": "finished" if len(done) == len(results) else "interrupted", "task": task.name,
-            "main_metric": task.main_metric, "majority_baseline": baseline, "seeds": [*done],
-            "dev": distribution.summary(runs.values(), runs.failed) if done else None,
-            "failed": [seed for seed, yes in zip(done, runs.failed, strict=True) if yes],
-            "best_seed": (min if lowest else max)(best, key=best.get, default=None),
-            "seconds": round(sum(result["seconds"] / result["together"] for result in done.values()), 3)}
+
+def _dev(result: Mapping[str, Any], which: str, task: Task) -> float:
+    """The main metric of dev after the last step (metrics), or of the best checkpoint (best); nan: none."""
+    score = result[which].get("dev", {}).get(task.main_metric)
+    return math.nan if score is None else score
 
 
 def _write(cells: Sequence[Cell], found: Mapping[Path, str], ready: Ready, group: Group,

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from small import config, equal, interrupt, losses_of, result_of, rows_of
 
-from flaxbert import parallel, train, trees
+import flaxbert
+from flaxbert import parallel, predict, train, trees
 from flaxbert.checkpoint import load_params
 from flaxbert.config import Config
 from flaxbert.errors import InputError
+from flaxbert.export import export
 from flaxbert.prepare import Ready
 
 SEEDS = (3, 1, 4)
@@ -169,3 +171,53 @@ def test_without_checkpoints_the_scores_are_the_same_and_nothing_else_stays(tiny
         a, b = (result_of(tmp_path / name / f"seed_{seed}") for name in ("with", "without"))
         assert (a["best"], a["metrics"]) == (b["best"], b["metrics"])
     assert not list((tmp_path / "without").rglob("checkpoints"))
+
+
+# --- using them
+
+TEXTS = ["A good film.", "The train to Lisbon was late.", "Nobody liked the bread."]
+
+
+@pytest.fixture(scope="module", params=["full", "head"])
+def seeds(request, tiny, tmp_path_factory):
+    """A folder of two seeds, whose encoders train, or are one."""
+    folder = tmp_path_factory.mktemp("seeds") / request.param
+    train.finetune(config(tiny, folder, **QUICK, strategy=request.param, seeds=(0, 1)))
+    return folder
+
+
+def test_one_seed_the_best_or_all_together_are_loaded(seeds):
+    each = [flaxbert.load(seeds / f"seed_{n}")(TEXTS) for n in (0, 1)]
+    best = result_of(seeds)["best_seed"]
+    assert flaxbert.load(seeds)(TEXTS) == each[best]
+    assert flaxbert.load(seeds, seed=0)(TEXTS) == each[0]
+    together = flaxbert.load(seeds, seed="ensemble")(TEXTS)
+    for n, answer in enumerate(together):
+        for label, probability in answer["probabilities"].items():
+            mean = np.mean([one[n]["probabilities"][label] for one in each])
+            assert probability == pytest.approx(mean, abs=1e-5)
+    assert each[0] != each[1]
+
+
+def test_evaluate_and_export_take_them_too(seeds, tmp_path):
+    best = result_of(seeds)["best_seed"]
+    scores = predict.evaluate(str(seeds))
+    want = predict.evaluate(str(seeds / f"seed_{best}"))
+    assert scores == {**want, "run": str(seeds)}
+    other = predict.evaluate(str(seeds), seed=str(1 - best))
+    assert other["loss"] == pytest.approx(predict.evaluate(str(seeds / f"seed_{1 - best}"))["loss"])
+    assert predict.evaluate(str(seeds), seed="ensemble")["loss"] < max(scores["loss"], other["loss"]) + 1e-6
+    export(seeds, tmp_path / "export")
+    answers = flaxbert.load(tmp_path / "export")(TEXTS), flaxbert.load(seeds)(TEXTS)
+    for got, wanted in zip(*answers, strict=True):
+        assert got["label"] == wanted["label"]
+
+
+def test_a_seed_that_is_not_there_is_one_line(seeds, tmp_path):
+    for given, line in (("7", f"--seed=7: {seeds} has no such finished run; valid: best, ensemble, 0, 1"),
+                        ("all", f"--seed=all: {seeds} has no such finished run; valid: best, ensemble, 0, 1")):
+        with pytest.raises(InputError) as caught:
+            flaxbert.load(seeds, seed=given)
+        assert str(caught.value) == line
+    with pytest.raises(InputError, match="does not hold the runs of many seeds; leave it out"):
+        flaxbert.load(seeds / "seed_0", seed=1)

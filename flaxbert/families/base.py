@@ -9,6 +9,7 @@ import numpy as np
 from flaxbert import heads
 from flaxbert.config import Config
 from flaxbert.data import Encoded
+from flaxbert.families.ensembles import ENSEMBLES
 from flaxbert.tasks.base import Split, Task
 
 
@@ -51,6 +52,10 @@ class Family:
     def readout(self, outputs: Any, batch: Mapping[str, Any]) -> Any:
         """What an evaluation brings back from the device: the model's outputs, as a rule."""
         return outputs
+
+    def together(self, outputs: np.ndarray) -> np.ndarray:
+        """The outputs of S runs, [S, ...], as those of one: their mean, see `ensembles`."""
+        return ENSEMBLES[self.task.kind](outputs)
 
     def scores(self, outputs: np.ndarray, encoded: Encoded, examples: Split,
                dev: Mapping[str, float] | None = None) -> dict[str, float]:

@@ -18,6 +18,7 @@ from flaxbert import heads, metrics, token_metrics
 from flaxbert.data import Encoded, token_ids
 from flaxbert.errors import InputError, note
 from flaxbert.families.base import Family, cell
+from flaxbert.families.ensembles import of_chains
 from flaxbert.tasks import conll, sentences, tagged
 from flaxbert.tasks.base import TokenExamples
 from flaxbert.tasks.rows import BadRow
@@ -52,6 +53,9 @@ class TokenFamily(Family):
 
     def readout(self, outputs: Any, batch: Mapping[str, Any]) -> Any:
         return heads.crf.told(outputs, batch) if self.config.crf else outputs
+
+    def together(self, outputs: np.ndarray) -> np.ndarray:
+        return of_chains(outputs) if self.config.crf else super().together(outputs)
 
     def encode(self, tokenizer: Any, examples: TokenExamples, name: str = "inputs") -> TokenEncoded:
         """[CLS] words [SEP]. A sentence longer than --max_length is cut between words into several sequences.

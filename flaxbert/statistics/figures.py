@@ -29,7 +29,7 @@ def boxes(arms: Sequence[Runs], path: Path, title: str = "") -> None:
     tasks = list(dict.fromkeys((arm.task, arm.metric) for arm in arms))
     names = list(dict.fromkeys(arm.name for arm in arms))
     widest = max(sum((arm.task, arm.metric) == task for arm in arms) for task in tasks)
-    figure, panels = plt.subplots(1, len(tasks), figsize=(len(tasks) * (1.2 + 1.05 * widest), 4.2),
+    figure, panels = plt.subplots(1, len(tasks), figsize=(max(3.6, len(tasks) * (1.2 + 1.05 * widest)), 4.2),
                                   constrained_layout=True, squeeze=False)
     for axes, (task, metric) in zip(panels[0], tasks, strict=True):
         mine = [arm for arm in arms if (arm.task, arm.metric) == (task, metric)]
