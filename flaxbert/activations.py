@@ -26,7 +26,7 @@ from flaxbert.errors import InputError, note, refuse
 from flaxbert.inference import Inference
 
 FORMAT = 1  # raised when the same weights come to other states, so that nobody uses old ones
-_ADVICE = "a smaller --cache_dtype, fewer --layers or another --cache_dir would help"
+_ADVICE = "a smaller --cache_dtype, fewer --layers, another --cache_dir or `flaxbert cache clear` would help"
 
 
 def needed(reads: Iterable[int], frozen: int) -> tuple[int, ...]:
@@ -170,7 +170,7 @@ def keep(config: Config, bottom: Bottom, splits: Mapping[str, Encoded],
       None where the disk has no room for them, or cannot be written, and --cache_frozen is auto.
 
     Raises:
-      InputError: likewise, with --cache_frozen=true.
+      InputError: likewise, with --cache_frozen=true; or another process of the pod has failed.
     """
     found: dict[str, np.ndarray] = {}
 
@@ -178,6 +178,7 @@ def keep(config: Config, bottom: Bottom, splits: Mapping[str, Encoded],
         found.update(_fetch(config, bottom, splits, about))
         return ""
     for attempt in (partial(_no_room, config, bottom, splits), fetch):
+        problem, failure = "", None
         try:
             problem = attempt()
         except OSError as error:
@@ -185,6 +186,10 @@ def keep(config: Config, bottom: Bottom, splits: Mapping[str, Encoded],
         except disk_cache.NotFinite:
             problem = (f"--cache_dtype={bottom.dtype}: cannot hold what layer {_list(bottom.layers)} says; "
                        "bfloat16 or float32 can, if the model is sound")
+        except Exception as error:  # the others wait for an answer whatever happens
+            failure = error
+        if not parallel.everywhere(failure is None):
+            raise failure or InputError("another process of the pod could not compute frozen layers; it tells why")
         if not parallel.everywhere(not problem):
             problem = problem or "--cache_dir: another process of the pod cannot write to its own"
             if config.cache_frozen == "true":
@@ -195,7 +200,7 @@ def keep(config: Config, bottom: Bottom, splits: Mapping[str, Encoded],
 
 
 def _no_room(config: Config, bottom: Bottom, splits: Mapping[str, Encoded]) -> str:
-    """Tells what will be written and what is free; a sentence where it does not fit, else "".
+    """Makes room, and tells what will be written and what is free; a sentence where it does not fit, else "".
 
     Without being told to (auto) half of what is free is left free.
     """
@@ -208,6 +213,8 @@ def _no_room(config: Config, bottom: Bottom, splits: Mapping[str, Encoded]) -> s
         return ""
     disk_cache.sweep(folder)
     size = sum(disk_cache.size_of(bottom.shape(each), bottom.dtype) for each in missing.values())
+    if too_much := _over_limit(config, what, size, {bottom.key(each) for each in splits.values()}):
+        return too_much
     free = disk_cache.free(folder)
     told = f"{what}: computed once, {readable(size)} in {folder}, where {readable(free)} are free"
     if size <= (free if config.cache_frozen == "true" else free / 2):
@@ -215,6 +222,28 @@ def _no_room(config: Config, bottom: Bottom, splits: Mapping[str, Encoded]) -> s
         return ""
     return (f"--cache_dir={config.cache_dir}: {what} would take {readable(size)}, {readable(free)} are free; "
             f"{_ADVICE}")
+
+
+def _over_limit(config: Config, what: str, size: int, wanted: Collection[str]) -> str:
+    """Makes room under --cache_limit and says so; a sentence where it would not be enough, else "".
+
+    Args:
+      config: the settings.
+      what: will be written, for messages.
+      size: of that, in bytes.
+      wanted: keys of all that the run uses, which stays where it is there.
+    """
+    folder, limit, flag = folder_of(config), config.cache_limit * 1e9, f"--cache_limit={config.cache_limit:g}"
+    if not limit:
+        return ""
+    stays = sum(entry.bytes for entry in disk_cache.entries(folder) if entry.in_use or entry.key in wanted)
+    if stays + size > limit:
+        return (f"{flag}: {what} would take {readable(size)}, beside {readable(stays)} in use; a higher one, a "
+                "smaller --cache_dtype or fewer --layers would help")
+    count, freed = disk_cache.clear(folder, limit=limit - size, spare=wanted)
+    if count:
+        note(f"{flag}: deleted what was used longest ago, {count} in {folder}, {readable(freed)}")
+    return ""
 
 
 def _fetch(config: Config, bottom: Bottom, splits: Mapping[str, Encoded],

@@ -65,7 +65,10 @@ class Backbone:
                     one_pass(together), self._placement, per_token=[head.family.per_token for head in together],
                     needs_labels=first.needs_labels, batch=first.eval_batch)
             params = [head.params for head in together]
-            found |= zip(numbers, self._passes[numbers].outputs(params, encoded[numbers[0]], what), strict=True)
+            # As in training: float32 is not to go through TF32 or bfloat16 on accelerators.
+            with jax.default_matmul_precision("highest" if together[0].model.dtype == jnp.float32 else None):
+                outputs = self._passes[numbers].outputs(params, encoded[numbers[0]], what)
+            found |= zip(numbers, outputs, strict=True)
         return [found[number] for number in range(len(encoded))]
 
     def _groups(self, encoded: Sequence[Encoded]) -> list[tuple[int, ...]]:

@@ -99,15 +99,16 @@ def _features(settings: dict[str, Any]) -> None:
 
 
 def _cache(settings: dict[str, Any]) -> None:
-    from flaxbert.disk_cache import clear, describe, readable
+    from flaxbert.disk_cache import clear, describe, entries, readable
     folder = Path(settings.get("cache_dir") or Config.cache_dir).expanduser()
     if settings["word"] == "list":
-        if "unused_days" in settings:
-            raise InputError("--unused_days: only with `flaxbert cache clear`")
+        for flag in settings.keys() & {"unused_days", "limit"}:
+            raise InputError(f"--{flag}: only with `flaxbert cache clear`")
         print(describe(folder))
         return
-    count, freed = clear(folder, settings.get("unused_days", 0.0) * 86400)
-    print(f"{folder}: {count} deleted, {readable(freed)} freed")
+    count, freed = clear(folder, settings.get("unused_days", 0.0) * 86400, settings.get("limit", 0.0) * 1e9)
+    in_use = sum(entry.in_use for entry in entries(folder))
+    print(f"{folder}: {count} deleted, {readable(freed)} freed" + (f"; {in_use} in use stay" if in_use else ""))
 
 
 def _tasks(settings: dict[str, Any]) -> None:
@@ -170,9 +171,11 @@ COMMANDS: dict[str, Command] = {
          "header and one text a line, or two with a tab between."),
         ("max_length", 0, "Longest sequence in tokens; 0: the model's own."),
         ("dtype", "float32", "Of the features: float32, float16 or bfloat16."), _CHECKPOINT, _SKIP), ("output",)),
-    "cache": Command(_cache, "List or clear what runs have kept of frozen layers.", (
+    "cache": Command(_cache, "List or clear what runs have kept of frozen layers; what is in use stays.", (
         ("cache_dir", Config.cache_dir, "Where it is."),
-        ("unused_days", 0.0, "clear: only what nobody has used for so many days.")), words=("list", "clear")),
+        ("unused_days", 0.0, "clear: only what nobody has used for so many days."),
+        ("limit", 0.0, "clear: only what was used longest ago, until so many GB are left.")),
+        words=("list", "clear")),
     "tasks": Command(_tasks, "List the tasks with their metrics and file layouts."),
 }
 

@@ -160,6 +160,8 @@ class Config:
                                ("auto", "float32", "float16", "bfloat16"))
     cache_dir: str = setting("~/.cache/flaxbert/activations", "strategy", "Where they are kept; `flaxbert cache` "
                              "lists and clears it.", resumable=True)
+    cache_limit: float = setting(0.0, "strategy", "Most GB kept there: what was used longest ago, and by no run "
+                                 "now, makes room for what is new; 0: no limit.", resumable=True)
 
     # --- optimizer
     recipe: str = setting("", "optimizer", f"Group of settings of a paper: {', '.join(RECIPES)}. Single flags "
@@ -368,7 +370,7 @@ _RANGES = (("max_length", 0, 65536), ("max_train_examples", 0, _BIG), ("max_eval
            ("mask_rate", 0.01, 0.9), ("vocabulary_size", 0, 2**20), *((name, 0, 2**16) for name in SHAPE),
            ("head_width", 0, 2**16), ("head_layers", 1, 8),
            ("frozen_layers", 0, 1024), ("trained_layers", 0, 1024), ("reinit_layers", 0, 1024),
-           ("lora_rank", 1, 4096), ("lora_alpha", 1e-3, 1e6), ("mixout", 0.0, 0.99),
+           ("lora_rank", 1, 4096), ("lora_alpha", 1e-3, 1e6), ("mixout", 0.0, 0.99), ("cache_limit", 0.0, 1e9),
            ("learning_rate", 0.0, 1e6), ("layerwise_decay", 0.01, 1.0), ("warmup", 0.0, _BIG),
            ("weight_decay", 0.0, 1.0), ("pretrained_decay", 0.0, 1.0), ("beta1", 0.0, 1.0), ("beta2", 0.0, 1.0),
            ("epsilon", 0.0, 1.0), ("clip_norm", 0.0, 1e9), ("batch_size", 1, 2**20),

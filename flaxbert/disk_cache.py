@@ -1,8 +1,9 @@
 """Large arrays on disk by key: whole or not there, checked when they are read, made by one process at a time.
 
 FOLDER/KEY/array.bin holds the numbers, FOLDER/KEY/meta.json what they are and a checksum of each CHUNK bytes.
-KEY.HOST-PROCESS.part is one in the making. KEY.lock is held by who makes it; the system lets go of it when a
-process dies. Where machines share a disk but not its locks two may make one array, each in a part of its own.
+KEY.HOST-PROCESS.part is one in the making. KEY.lock is held by who makes it, array.bin is locked by all who use
+it; the system lets go of both when a process dies. Where machines share a disk but not its locks two may make one
+array, each in a part of its own.
 """
 
 import json
@@ -13,7 +14,7 @@ import shutil
 import socket
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -69,11 +70,20 @@ class ArrayFile:
 
 
 class Entry(NamedTuple):
-    """An array that is kept: key, size, when it was last used (seconds since 1970), what meta.json says."""
+    """An array that is kept.
+
+    Attributes:
+      key: of it.
+      bytes: its size.
+      used: when somebody last began to use it, in seconds since 1970.
+      in_use: whether somebody does now.
+      about: what meta.json says.
+    """
 
     key: str
     bytes: int
     used: float
+    in_use: bool
     about: dict[str, Any]
 
 
@@ -123,7 +133,8 @@ def fetch(folder: Path, key: str, shape: tuple[int, ...], dtype: str, about: Map
             note(f"{folder / key}: {problem}; computing it anew")
             shutil.rmtree(folder / key)
         _make(folder, key, shape, dtype, about, fill)
-        return _map(folder, key, shape, dtype)
+        with _opened(folder / key) as file:
+            return _map(file, shape, dtype)
 
 
 def _make(folder: Path, key: str, shape: tuple[int, ...], dtype: str, about: Mapping[str, Any],
@@ -133,12 +144,14 @@ def _make(folder: Path, key: str, shape: tuple[int, ...], dtype: str, about: Map
     try:
         _bury(folder, key)
         part.mkdir()
-        with (part / "array.bin").open("wb") as file:
+        with (part / "array.bin").open("w+b") as file:
             fill(ArrayFile(file, shape, dtype))
             file.flush()
             os.fsync(file.fileno())  # a network's disk says only now that it is full
+            file.seek(0)
+            sums = _checksums(file)
         meta = {**about, "key": key, "shape": shape, "dtype": dtype, "bytes": size_of(shape, dtype),
-                "checksums": _checksums(part / "array.bin"), "made": time.strftime("%Y-%m-%d %H:%M:%S")}
+                "checksums": sums, "made": time.strftime("%Y-%m-%d %H:%M:%S")}
         (part / "meta.json").write_text(json.dumps(meta) + "\n", "utf-8")
         try:
             part.rename(folder / key)
@@ -156,8 +169,16 @@ def present(folder: Path, key: str, shape: tuple[int, ...], dtype: str) -> bool:
     return False
 
 
-def _map(folder: Path, key: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
-    return np.memmap(folder / key / "array.bin", np.dtype(dtype), "r", shape=shape)
+def _opened(place: Path) -> BinaryIO:
+    """array.bin, marked as in use until it and all maps of it are gone: a map shares its file's lock."""
+    file = (place / "array.bin").open("rb")
+    with suppress(OSError):  # a disk without locks
+        _locked(file, alone=False, wait=True)
+    return file
+
+
+def _map(file: BinaryIO, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    return np.memmap(file, np.dtype(dtype), "r", shape=shape)
 
 
 def _about(place: Path) -> dict[str, Any]:
@@ -175,51 +196,60 @@ def _read(folder: Path, key: str, shape: tuple[int, ...], dtype: str) -> np.ndar
         raise FileNotFoundError(place)
     try:
         about = _about(place)
-        found = about["key"], tuple(about["shape"]), about["dtype"]
-        size, sums = (place / "array.bin").stat().st_size, about["checksums"]
+        found, sums = (about["key"], tuple(about["shape"]), about["dtype"]), about["checksums"]
+        file = _opened(place)
     except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
         raise Damaged(f"cannot be read ({type(error).__name__})") from error
-    if found != (key, shape, dtype):
-        raise Damaged("its meta.json tells of another array")
-    if size != size_of(shape, dtype):
-        raise Damaged(f"{size} bytes long in place of {size_of(shape, dtype)}")
-    if _checksums(place / "array.bin") != sums:
-        raise Damaged("a checksum is wrong")
-    with suppress(OSError):  # somebody else's, or on a disk that is only read
-        os.utime(place / "meta.json")
-    return _map(folder, key, shape, dtype)
+    with file:
+        size = os.fstat(file.fileno()).st_size
+        if found != (key, shape, dtype):
+            raise Damaged("its meta.json tells of another array")
+        if size != size_of(shape, dtype):
+            raise Damaged(f"{size} bytes long in place of {size_of(shape, dtype)}")
+        if _checksums(file) != sums:
+            raise Damaged("a checksum is wrong")
+        with suppress(OSError):  # somebody else's, or on a disk that is only read
+            os.utime(place / "meta.json")
+        return _map(file, shape, dtype)
 
 
-def _checksums(file: Path) -> list[int]:
+def _checksums(file: BinaryIO) -> list[int]:
     """CRC-32 of each CHUNK bytes."""
-    count = -(-file.stat().st_size // CHUNK)
-    with file.open("rb") as content, bar(count, "checksums", unit="chunks", hidden=count < 32) as progress:
+    count = -(-os.fstat(file.fileno()).st_size // CHUNK)
+    with bar(count, "checksums", unit="chunks", hidden=count < 32) as progress:
         sums = []
-        while part := content.read(CHUNK):
+        while part := file.read(CHUNK):
             sums.append(zlib.crc32(part))
             progress.update()
         return sums
 
 
-def _acquire(path: Path, wait: bool) -> BinaryIO | None:
-    """The lock file, locked; None where somebody else holds it and we do not wait."""
+def _locked(file: BinaryIO, alone: bool = True, wait: bool = False) -> bool:
+    """Locks an open file, for us alone or beside others who do not want it alone; whether that was possible."""
     try:
-        from fcntl import LOCK_EX, LOCK_NB, flock
+        from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, flock
     except ImportError as error:
         raise OSError("this system has no file locks") from error
+    try:
+        flock(file, (LOCK_EX if alone else LOCK_SH) | (0 if wait else LOCK_NB))
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _acquire(path: Path, wait: bool) -> BinaryIO | None:
+    """The lock file, locked; None where somebody else holds it and we do not wait."""
     told = not wait
     while True:
         file = path.open("wb")
-        try:
-            flock(file, LOCK_EX | LOCK_NB)
-        except BlockingIOError:
+        if not _locked(file):
             if not told:
                 note(f"{path.with_suffix('')}: waiting for another process, which is making it")
                 told = True
             if not wait:
                 file.close()
                 return None
-            flock(file, LOCK_EX)
+            _locked(file, wait=True)
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(file.fileno()), path.stat()):
                 return file
@@ -247,6 +277,13 @@ def _names(folder: Path) -> list[re.Match]:
 
 def _size(place: Path) -> int:
     return sum(file.stat().st_size for file in place.iterdir())
+
+
+def _in_use(place: Path) -> bool:
+    """Whether somebody has the array of a place open."""
+    with suppress(OSError), (place / "array.bin").open("r+b") as file:  # a network's disk locks no other for one
+        return not _locked(file)
+    return False
 
 
 def _bury(folder: Path, key: str) -> int:
@@ -281,7 +318,7 @@ def entries(folder: Path) -> list[Entry]:
             about, used = {}, place.stat().st_mtime
             with suppress(OSError, ValueError):
                 about, used = _about(place), (place / "meta.json").stat().st_mtime
-            found.append(Entry(name[1], _size(place), used, about))
+            found.append(Entry(name[1], _size(place), used, _in_use(place), about))
     return sorted(found, key=lambda entry: -entry.used)
 
 
@@ -291,7 +328,8 @@ def describe(folder: Path) -> str:
     rows = [("size", "last used", *SHOWN)]
     for entry in found:
         about = [entry.about.get(name, "?") for name in SHOWN]
-        rows.append((readable(entry.bytes), time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used)),
+        used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used))
+        rows.append((readable(entry.bytes), "in use" if entry.in_use else used,
                      *(",".join(map(str, x)) if isinstance(x, list) else str(x) for x in about)))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
@@ -299,18 +337,29 @@ def describe(folder: Path) -> str:
     return "\n".join([*(lines if found else []), total])
 
 
-def clear(folder: Path, unused_seconds: float = 0.0) -> tuple[int, int]:
-    """Deletes the arrays that nobody has used for so long, and leftovers.
+def clear(folder: Path, unused_seconds: float = 0.0, limit: float = 0.0,
+          spare: Collection[str] = ()) -> tuple[int, int]:
+    """Deletes arrays, those first that were used longest ago, and leftovers; what is in use or being made stays.
+
+    Args:
+      folder: of the cache.
+      unused_seconds: only those that nobody has used for so long.
+      limit: only until the others take so many bytes; 0: all of them.
+      spare: keys of those that stay.
 
     Returns:
-      how many arrays, and how many bytes that freed. What is just being made stays.
+      how many arrays, and how many bytes that freed.
     """
     count, freed, now = 0, sweep(folder), time.time()
-    for entry in entries(folder):
-        if now - entry.used < unused_seconds:
+    found = entries(folder)
+    size = sum(entry.bytes for entry in found)
+    for entry in reversed(found):
+        if limit and size <= limit:
+            break
+        if entry.in_use or entry.key in spare or now - entry.used < unused_seconds:
             continue
         with suppress(FileNotFoundError, PermissionError), _lock(folder, entry.key, wait=False) as held:
             if held:
                 shutil.rmtree(folder / entry.key)
-                count, freed = count + 1, freed + entry.bytes
+                count, freed, size = count + 1, freed + entry.bytes, size - entry.bytes
     return count, freed

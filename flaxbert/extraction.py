@@ -6,7 +6,7 @@ Letters: N texts, R rows, T tokens a row, E texts a row, S layers, D width.
 import dataclasses
 import itertools
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -119,10 +119,10 @@ class Extractor:
             note(f"{name}: {full} of {len(encoded)} fill --max_length={self.max_length}; what is longer is cut")
         return encoded
 
-    def tokens(self, encoded: Encoded) -> list[list[str]]:
+    def tokens(self, encoded: Encoded) -> Iterator[list[str]]:
         """The tokens of each text as text."""
-        tokens = self.tokenizer.convert_ids_to_tokens(encoded.tokens.tolist())
-        return [tokens[begin:end] for begin, end in itertools.pairwise(encoded.offsets.tolist())]
+        for begin, end in itertools.pairwise(encoded.offsets.tolist()):
+            yield self.tokenizer.convert_ids_to_tokens(encoded.tokens[begin:end].tolist())
 
 
 def features(inputs: Any, **settings: Any) -> Features:
@@ -142,7 +142,7 @@ def features(inputs: Any, **settings: Any) -> Features:
     encoded = extractor.encode(extractor.family.inputs(inputs), "inputs")
     found = np.zeros(extractor.bottom.shape(encoded), extractor.bottom.dtype)
     extractor.bottom.write(encoded, "inputs", found)
-    return Features(found, encoded.offsets, encoded.tokens, extractor.tokens(encoded), extractor.layers)
+    return Features(found, encoded.offsets, encoded.tokens, list(extractor.tokens(encoded)), extractor.layers)
 
 
 def extract(output: str, input: str = "-", text_columns: Sequence[str] = (), skip_bad_rows: bool = False,
@@ -186,8 +186,7 @@ def extract(output: str, input: str = "-", text_columns: Sequence[str] = (), ski
         with _whole(target) as part, _whole(target.with_suffix(".tokens.json")) as beside:
             FORMATS[target.suffix].write(part, bottom.shape(encoded), bottom.dtype, others, extractor.about,
                                   lambda into: bottom.write(encoded, name, into))
-            beside.write_text(json.dumps({**extractor.about, "tokens": extractor.tokens(encoded)},
-                                         ensure_ascii=False) + "\n", "utf-8")
+            _write_tokens(beside, extractor.about, extractor.tokens(encoded))
     except disk_cache.NotFinite as error:
         raise InputError(f"--dtype={bottom.dtype}: cannot hold what these layers say; float32 or bfloat16 can, if "
                          f"{extractor.about['model']} is sound") from error
@@ -214,6 +213,15 @@ def _tell_room(target: Path, size: int, count: int) -> None:
         raise InputError(f"--output={target}: writing the features takes {readable(size)}, {readable(free)} are "
                          "free; fewer --layers, --dtype=float16 or --pooling would help")
     note(f"{target}: features of {count} texts; writing them takes {readable(size)}, {readable(free)} are free")
+
+
+def _write_tokens(path: Path, about: Mapping[str, Any], tokens: Iterable[list[str]]) -> None:
+    """{**about, "tokens": [...]} as JSON, a text a line, without all of it in memory."""
+    with path.open("w", encoding="utf-8") as file:
+        file.write(json.dumps({**about, "tokens": []}, ensure_ascii=False).removesuffix("]}"))
+        for number, each in enumerate(tokens):
+            file.write((",\n" if number else "\n") + json.dumps(each, ensure_ascii=False))
+        file.write("]}\n")
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Using trained models: callable predictors, scores of any split or file, predictions for files of texts."""
 
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -154,12 +155,22 @@ class Predictors:
           InputError: what one of the heads does not take.
         """
         inputs = _listed(inputs)
-        if not inputs:
-            return []
+        return self._answers(inputs) if inputs else []
+
+    def answers(self, examples: Split) -> list[dict[str, dict[str, Any]]]:
+        """What a call returns, of examples that the first one's task has read.
+
+        Heads whose tasks read such files too take them as they are: ids and documents stay.
+        """
+        return self._answers(examples.inputs, examples)
+
+    def _answers(self, inputs: list[Any], read: Split | None = None) -> list[dict[str, dict[str, Any]]]:
         examples, encoded = [], []
         for name, predictor in self.predictors.items():
+            same = read is not None and tasks.READERS[predictor.kind] is tasks.READERS[self.task.kind]
             try:
-                examples.append(predictor.family.inputs(inputs))
+                own = predictor.family.inputs(inputs)  # refuses what it does not take, too
+                examples.append(read if same else own)
                 encoded.append(predictor.encode(examples[-1]))
             except InputError as error:
                 raise InputError(f"{name}: {error}") from error
@@ -169,10 +180,6 @@ class Predictors:
         answers = [predictor.family.answers(*each, predictor.dev) for predictor, *each in zip(
             self.predictors.values(), outputs, encoded, examples, strict=True)]
         return [dict(zip(self.predictors, each, strict=True)) for each in zip(*answers, strict=True)]
-
-    def answers(self, examples: Split) -> list[dict[str, dict[str, Any]]]:
-        """What a call returns, of examples."""
-        return self(examples.inputs)
 
     def table(self, answers: Sequence[dict[str, dict[str, Any]]]) -> list[str]:
         """Answers as lines of a .tsv file, with columns NAME.COLUMN."""
@@ -237,15 +244,17 @@ def _named(paths: Sequence[str]) -> dict[str, str]:
     paths = list(map(str, paths))
     if not paths:
         raise InputError("no runs; give one at least")
-    for path in paths:
-        if paths.count(path) > 1:
+    places = [Path(path).expanduser().resolve() for path in paths]
+    for path, place in zip(paths, places, strict=True):
+        if places.count(place) > 1:
             raise InputError(f"{path}: given twice")
-    names = [Path(path).expanduser().resolve().name for path in paths]
+    names = [place.name for place in places]
     return {name if names.count(name) == 1 else path: path for name, path in zip(names, paths, strict=True)}
 
 
 def _parts(path: str, checkpoint: str, encoders: dict[str, Any] | None = None) -> tuple:
     """What a `Predictor` is made of; `encoders` as of `pretrained.load`."""
+    path = os.path.expanduser(path)
     source = pretrained.load(path, checkpoint, encoders=encoders)
     head = next((name for name in ("head", "mlm") if name in source.params), "")
     if not head:
@@ -287,7 +296,7 @@ def evaluate(run: str, split: str = "dev", output: str = "", checkpoint: str = "
     Raises:
       InputError: no such run, split or file, or one without labels and nothing to write.
     """
-    config, about = records.read_run(run)
+    config, about = records.read_run(Path(run).expanduser())
     task = tasks.resolve(config, tuple(about["task"]["labels"]))
     if file:
         examples, report = tasks.read_file(task, file, skip_bad_rows, labels_required=not write)
@@ -306,8 +315,8 @@ def evaluate(run: str, split: str = "dev", output: str = "", checkpoint: str = "
     dev = None if labelled and split == "dev" and not file else predictor.dev
     scores = predictor.family.scores(outputs, encoded, examples, dev) if labelled else {}
     if write:
-        predictor.family.write(Path(file).stem if file else split, outputs, encoded, examples, Path(write),
-                               scores if dev is None else dev)
+        predictor.family.write(Path(file).stem if file else split, outputs, encoded, examples,
+                               Path(write).expanduser(), scores if dev is None else dev)
     return _kept({"run": str(run), "split": file or split, "checkpoint": checkpoint, "examples": len(examples),
                   **scores}, output)
 
@@ -351,9 +360,15 @@ def evaluate_file(task: str, predictions: str, split: str = "dev", data_dir: str
 def _kept(result: dict[str, Any], output: str) -> dict[str, Any]:
     """The same, written to a file too where one is named."""
     if output:
-        Path(output).parent.mkdir(parents=True, exist_ok=True)
-        records.write_json(Path(output), result)
+        records.write_json(_writable(output), result)
     return result
+
+
+def _writable(path: str) -> Path:
+    """A file to write, in a folder that is there."""
+    file = Path(path).expanduser()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    return file
 
 
 def _tell(report: tasks.Report) -> None:
@@ -391,14 +406,14 @@ def predict(run: str | Sequence[str], input: str = "-", output: str = "-", check
     predictor = load(runs[0] if len(runs) == 1 else runs, checkpoint, seed)
     examples, report = tasks.read_inputs(predictor.task, input, skip_bad_rows)
     _tell(report)
-    if output != "-":  # before the work, not after it
-        Path(output).parent.mkdir(parents=True, exist_ok=True)
-        open(output, "a").close()
+    if output != "-":
+        target = _writable(output)
+        target.open("a").close()  # before the work, not after it
     answers = predictor.answers(examples)
     lines = (predictor.table(answers) if output.endswith(".tsv")
              else [json.dumps(answer, ensure_ascii=False) for answer in answers])
     if output == "-":
         sys.stdout.writelines(line + "\n" for line in lines)
     else:
-        Path(output).write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+        target.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
     return len(answers)

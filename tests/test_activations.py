@@ -2,8 +2,11 @@
 
 import dataclasses
 import errno
+import itertools
 import json
+import os
 import shutil
+import threading
 
 import jax
 import numpy as np
@@ -27,6 +30,7 @@ from flaxbert.activations import Bottom, layers_to_keep, needed
 from flaxbert.bert import Bert
 from flaxbert.config import Config
 from flaxbert.data import collate
+from flaxbert.errors import InputError
 
 SHAPE = shape(layers=3)
 TOLERANCE = 1e-4
@@ -241,8 +245,9 @@ def full_disk(monkeypatch):
 
 
 def another_of_the_pod(monkeypatch):
-    monkeypatch.setattr(activations.parallel, "everywhere", lambda true: False)
-    return ("another process of the pod",)
+    went_well = itertools.cycle([True, False])  # nobody has failed, somebody has no room
+    monkeypatch.setattr(activations.parallel, "everywhere", lambda true: next(went_well))
+    return ("another process of the pod cannot write",)
 
 
 @pytest.mark.parametrize("trouble", [no_room, full_disk, another_of_the_pod])
@@ -255,6 +260,84 @@ def test_without_room_it_goes_on_without_or_stops(bottom, tmp_path, monkeypatch,
     assert all(word in line for word in words), line
     left = [path for path in tmp_path.iterdir() if path.suffix]
     assert not left
+
+
+@pytest.mark.parametrize("error", [InputError("no memory"), ZeroDivisionError("a mistake"), OSError("disk")])
+@pytest.mark.parametrize(("where", "name"), [(Bottom, "write"), (disk_cache, "sweep")], ids=["later", "at once"])
+def test_a_process_of_a_pod_that_fails_keeps_none_waiting(bottom, tmp_path, monkeypatch, capsys, where, name,
+                                                          error):
+    """Two processes, as threads with disks of their own: each asks how the other fared, whatever happens to it."""
+    def broken(*args):
+        if threading.current_thread().name == "broken":
+            raise error
+        return real(*args)
+    real = getattr(where, name)
+    monkeypatch.setattr(where, name, broken)
+    together, said, ended = threading.Barrier(2, timeout=60), [], {}
+
+    def everywhere(true):
+        said.append(true)
+        together.wait()
+        result = all(said[-2:])
+        together.wait()
+        return result
+
+    def process(name):
+        try:
+            ended[name] = keep(bottom, tmp_path / name)
+        except Exception as problem:
+            ended[name] = problem
+    monkeypatch.setattr(activations.parallel, "everywhere", everywhere)
+    threads = [threading.Thread(target=process, args=[name], name=name) for name in ("sound", "broken")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if isinstance(error, OSError):
+        assert ended == {"sound": None, "broken": None}
+        err = capsys.readouterr().err
+        assert err.count("going on without") == 2
+        assert "another process of the pod cannot write to its own" in err
+    else:
+        assert ended["broken"] is error
+        assert isinstance(ended["sound"], InputError)
+        assert "another process of the pod could not compute" in str(ended["sound"])
+
+
+def test_a_limit_is_kept_by_what_was_used_longest_ago(bottom, tmp_path, computed, capsys):
+    def left():
+        return {tuple(entry.about["layers"]) for entry in disk_cache.entries(tmp_path)}
+
+    def with_layers(*layers):
+        return dataclasses.replace(bottom, layers=layers)
+    keep(with_layers(1), tmp_path)
+    size = sum(entry.bytes for entry in disk_cache.entries(tmp_path))
+    limit = 2.05 * size / 1e9
+    two = keep(with_layers(2), tmp_path, cache_limit=limit)
+    assert left() == {(1,), (2,)}
+    capsys.readouterr()
+    keep(with_layers(3), tmp_path, cache_limit=limit)
+    assert left() == {(2,), (3,)}
+    assert f"--cache_limit={limit:g}: deleted what was used longest ago, 2 in " in capsys.readouterr().err
+    # What another run uses stays, and so does what this one finds there, used longest ago or not.
+    keep(with_layers(0), tmp_path, cache_limit=limit)
+    assert left() == {(0,), (2,)}
+    shutil.rmtree(tmp_path / with_layers(0).key(encoded(4, seed=1)))
+    for path in tmp_path.glob("*/meta.json"):
+        os.utime(path, (0, 0))
+    computed.clear()
+    keep(with_layers(0), tmp_path, cache_limit=limit)
+    assert computed == ["dev"]
+    assert left() == {(0,), (2,)}
+    capsys.readouterr()
+    assert keep(with_layers(1, 3), tmp_path, cache_limit=limit) is None
+    words = f"--cache_limit={limit:g}: layer 1, 3 of train, dev would take "
+    assert words in capsys.readouterr().err
+    assert words in refused(keep, with_layers(1, 3), tmp_path, cache_limit=limit, cache_frozen="true")
+    assert left() == {(0,), (2,)}  # nothing goes where it would not be enough
+    del two
+    assert keep(with_layers(1, 3), tmp_path, cache_limit=limit)
+    assert left() == {(1, 3)}
 
 
 def test_what_its_type_cannot_hold_is_not_kept(bottom, tmp_path, capsys):

@@ -16,9 +16,12 @@ from small import (
     config,
     equal,
     losses_of,
+    question,
     refused,
     result_of,
+    squad,
     stop_after,
+    write,
 )
 
 import flaxbert
@@ -40,6 +43,7 @@ RUNS = {
     "names": dict(task="toy_token", strategy="features", layers="scalar_mix", head="bilstm", head_width=6,
                   head_layers=1, crf=True),
     "logic": dict(task="toy_pair", strategy="features", layers="1,2", head="mlp"),
+    "answers": dict(task="toy_span", strategy="features"),
 }
 
 
@@ -96,7 +100,25 @@ def close(got, want):
         assert got == (pytest.approx(want, abs=1e-5) if isinstance(want, float) else want)
 
 
+def changed(run, folder, **settings):
+    """A copy of a run with other settings."""
+    copied = shutil.copytree(run, folder)
+    about = json.loads((copied / "config.json").read_text())
+    about["settings"] |= settings
+    (copied / "config.json").write_text(json.dumps(about))
+    return str(copied)
+
+
 # --- fingerprints
+
+def test_a_fingerprint_is_the_same_in_all_versions():
+    """Else nobody could use the heads that he has saved: whatever `BertConfig` and `fingerprint` come to be."""
+    empty = jax.eval_shape(lambda: heads.init(heads.SequenceModel(TINY, 2), 0))["bert"]
+    params = trees.map_named(lambda name, x: (np.arange(x.size) % 97 / 32 + len(name)).astype(np.float32).reshape(
+        x.shape), empty)
+    assert fingerprint.of_encoder(TINY, params) == \
+        "95870707098a805e8839974c2e2f830fc753646813f3a82c81482d06f3c8c304"
+
 
 def test_a_fingerprint_tells_encoders_apart_and_nothing_else():
     params = trees.to_host(heads.init(heads.SequenceModel(TINY, 2), 0))["bert"]
@@ -304,11 +326,8 @@ def test_there_is_one_copy_of_the_backbone(runs, tmp_path):
 
 
 def test_a_head_that_cuts_texts_otherwise_has_a_pass_of_its_own(runs, alone, tmp_path, done):
-    short = shutil.copytree(runs["topic"], tmp_path / "short")
-    about = json.loads((short / "config.json").read_text())
-    about["settings"]["max_length"] = 8
-    (short / "config.json").write_text(json.dumps(about))
-    joint = flaxbert.load([runs["topic"], str(short), runs["certainty"]])
+    short = changed(runs["topic"], tmp_path / "short", max_length=8)
+    joint = flaxbert.load([runs["topic"], short, runs["certainty"]])
     answers = joint(TEXTS)
     assert done["passes"] == 2
     for name, each in {**alone, "short": flaxbert.load(short)}.items():
@@ -318,6 +337,22 @@ def test_a_head_that_cuts_texts_otherwise_has_a_pass_of_its_own(runs, alone, tmp
     done.update(passes=0)
     joint(TEXTS[1:2])  # nothing is cut of these
     assert done["passes"] == 1
+
+
+@pytest.mark.parametrize(("dtype", "precision"), [("float32", "highest"), ("bfloat16", None)])
+def test_products_are_as_exact_as_in_training(runs, tmp_path, monkeypatch, dtype, precision):
+    """What `parallel.start` sets: float32 would go through TF32 or bfloat16 on accelerators."""
+    seen, layer = [], bert.Layer.__call__
+
+    def call(*args, **kwargs):
+        seen.append(jax.config.jax_default_matmul_precision)
+        return layer(*args, **kwargs)
+    both = [changed(runs[name], tmp_path / name, dtype=dtype) for name in ("topic", "certainty")]
+    predictors = [flaxbert.load(both[0]), flaxbert.load(both)]
+    monkeypatch.setattr(bert.Layer, "__call__", call)
+    for predictor in predictors:
+        predictor(TEXTS)
+    assert seen == [precision] * 4  # two layers of each
 
 
 def test_masked_words_beside_another_head(runs, alone, masked, done):
@@ -331,12 +366,14 @@ def test_masked_words_beside_another_head(runs, alone, masked, done):
 
 
 def test_names_are_those_of_folders_or_paths(runs, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
     other = shutil.copytree(runs["topic"], tmp_path / "b" / "topic")
     monkeypatch.chdir(tmp_path)
     assert list(flaxbert.load([runs["topic"], "b/topic", runs["names"]]).predictors) == [
         runs["topic"], "b/topic", "names"]
     assert list(flaxbert.load([str(other)]).predictors) == ["topic"]
-    assert "given twice" in refused(flaxbert.load, ["b/topic", "b/topic"])
+    for again in ("b/topic", "b/topic/", "b/../b/topic", f"{tmp_path}/b/topic", "~/b/topic"):
+        assert "given twice" in refused(flaxbert.load, ["b/topic", again])
     assert "give one at least" in refused(flaxbert.load, [])
 
 
@@ -368,6 +405,46 @@ def test_files_of_several_heads(runs, alone, tmp_path, capsys, monkeypatch):
     assert predict.predict(several[::-1]) == len(TEXTS)
     out = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     close(out, [{"names": answer["names"], "topic": answer["topic"]} for answer in joint])
+
+
+COLUMNS = "-DOCSTART- O\n\nAnna O\nleft O\n\nRome O\nis O\nold O\n\n-DOCSTART- O\n\nHe O\nslept O\n"
+
+
+@pytest.mark.parametrize(("name", "other"), [("answers", dict(doc_stride=5, max_query_length=6)),
+                                             ("names", dict(context="document"))])
+def test_what_a_file_tells_beside_its_texts_is_not_lost(runs, tmp_path, name, other):
+    """Ids of questions, documents of sentences."""
+    asked = question("q1"), question("q2", "Where?"), {"question": "Why?"}
+    files = {"answers": squad(tmp_path / "in.json", *asked),
+             "names": write(tmp_path / "in.txt", COLUMNS, end="")}
+    both = {name: runs[name], "other": changed(runs[name], tmp_path / "other", **other)}
+
+    def answers(*run):
+        predict.predict(list(run), str(files[name]), str(tmp_path / "out.jsonl"))
+        return [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    alone, joint = {which: answers(run) for which, run in both.items()}, answers(*both.values())
+    for which in both:
+        close([row[which] for row in joint], alone[which])
+    if name == "answers":
+        assert [row["other"].get("id") for row in joint] == ["q1", "q2", None]
+    else:
+        assert [row["other"]["words"] for row in joint] != [row[name]["words"] for row in joint]
+
+
+def test_a_run_below_the_home_folder(runs, alone, tmp_path, monkeypatch):
+    """A shell leaves the ~ of --run=~/runs/topic as it is."""
+    monkeypatch.setenv("HOME", str(Path(runs["certainty"]).parent))
+    (tmp_path / "in.txt").write_text("".join(f"{text}\n" for text in TEXTS))
+    monkeypatch.chdir(tmp_path)
+    close(flaxbert.load("~/certainty")(TEXTS), alone["certainty"](TEXTS))
+    assert list(flaxbert.load(["~/certainty", "~/topic"]).predictors) == ["certainty", "topic"]
+    scores = predict.evaluate("~/certainty", output="~/scores/dev.json", write="~/written")
+    home = Path(runs["certainty"]).parent
+    assert json.loads((home / "scores" / "dev.json").read_text()) == scores
+    assert any((home / "written").iterdir())
+    predict.predict("~/certainty", "in.txt", "~/new/out.tsv")
+    assert len((home / "new" / "out.tsv").read_text().splitlines()) == 1 + len(TEXTS)
+    assert [path.name for path in tmp_path.iterdir()] == ["in.txt"]
 
 
 def test_the_command_takes_run_more_than_once(runs, alone, tmp_path, capsys):

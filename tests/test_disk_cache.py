@@ -229,6 +229,50 @@ def test_another_process_that_dies_hands_over_to_the_one_that_waits(tmp_path, wr
 
 # --- what is there
 
+READER = """
+import sys
+from pathlib import Path
+from flaxbert import disk_cache
+
+array = disk_cache.fetch(Path(sys.argv[1]), sys.argv[2], (7, 2, 3), "float32", {}, None)
+print("reading", flush=True)
+sys.stdin.readline()
+print(array.sum(), flush=True)
+"""
+
+
+def test_what_somebody_uses_stays_until_he_is_gone(tmp_path):
+    for key in (KEY, OTHER):
+        fetch(tmp_path, key=key)
+    reader = subprocess.Popen([sys.executable, "-c", READER, str(tmp_path), KEY], text=True, stdin=subprocess.PIPE,
+                              stdout=subprocess.PIPE, cwd=Path(disk_cache.__file__).parent.parent)
+    assert reader.stdout.readline() == "reading\n"
+    mine = fetch(tmp_path, never, OTHER)
+    part = mine[3:]
+    del mine  # a view is use enough
+    assert [entry.in_use for entry in disk_cache.entries(tmp_path)] == [True, True]
+    assert [line.split()[2:4] for line in disk_cache.describe(tmp_path).splitlines()[1:3]] == [["in", "use"]] * 2
+    assert disk_cache.clear(tmp_path) == (0, 0)
+    del part
+    assert disk_cache.clear(tmp_path)[0] == 1
+    assert reader.communicate("\n")[0] == f"{ARRAY.sum():.1f}\n"
+    assert disk_cache.clear(tmp_path)[0] == 1
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("room", "spared", "left"), [
+    (4, (), "abcd"), (3, (), "bcd"), (2.5, (), "cd"), (2, "a", "ad"), (1, "ab", "ab"), (1e-9, (), "")])
+def test_clear_to_a_limit_begins_with_what_was_used_longest_ago(tmp_path, room, spared, left):
+    for age, name in zip((9, 7, 5, 3), "abcd", strict=True):
+        fetch(tmp_path, key=name * 32)
+        os.utime(tmp_path / (name * 32) / "meta.json", (time.time() - age, time.time() - age))
+    size = max(entry.bytes for entry in disk_cache.entries(tmp_path))
+    count, freed = disk_cache.clear(tmp_path, limit=room * size, spare=[name * 32 for name in spared])
+    assert {path.name[0] for path in tmp_path.iterdir()} == set(left)
+    assert count == 4 - len(left)
+    assert count <= freed <= count * size
+
+
 def test_clear_takes_what_is_ours_and_not_in_use(tmp_path):
     for name in ("mine", "0123", f"{KEY}.npy"):
         (tmp_path / name).mkdir()

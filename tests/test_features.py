@@ -128,6 +128,7 @@ def test_files_hold_what_python_gets(deep, tmp_path, texts, of_texts, ending, ca
     about = json.loads(output.with_suffix(".tokens.json").read_text())
     assert about == {"model": deep, "layers": [0, 2, 1], "pooling": "none", "dtype": "float32", "max_length": 64,
                      "tokens": of_texts.tokens}
+    assert len(output.with_suffix(".tokens.json").read_text().splitlines()) == 1 + len(TEXTS)  # a text a line
     assert sorted(path.name for path in output.parent.iterdir()) == sorted([f"found{ending}", "found.tokens.json"])
     assert capsys.readouterr().err.count(" are free\n") == 1
 
@@ -205,8 +206,14 @@ def test_the_cache_command_lists_and_clears(capsys, tmp_path):
     code, out, _ = call(capsys, "cache", "list", here)
     assert code == 0
     assert out.splitlines()[1].split()[4:] == ["float16", "4,8", "mrpc", "?", "?"]
-    assert call(capsys, "cache", "list", here, "--unused_days=1")[0] == 2
-    assert call(capsys, "cache", here, "clear", "--unused_days=1")[1] == f"{tmp_path}: 0 deleted, 0 B freed\n"
+    for flag in ("unused_days", "limit"):
+        assert call(capsys, "cache", "list", here, f"--{flag}=1")[::2] == (
+            2, f"flaxbert: --{flag}: only with `flaxbert cache clear`\n")
+        assert call(capsys, "cache", here, "clear", f"--{flag}=1")[1] == f"{tmp_path}: 0 deleted, 0 B freed\n"
+    held = disk_cache.fetch(tmp_path, "a" * 32, (3, 1, 2), "float16", {}, None)
+    assert "in use" in call(capsys, "cache", "list", here)[1]
+    assert call(capsys, "cache", "clear", here)[1] == f"{tmp_path}: 0 deleted, 0 B freed; 1 in use stay\n"
+    del held
     assert call(capsys, "cache", "clear", here)[1].startswith(f"{tmp_path}: 1 deleted, ")
     assert call(capsys, "cache", "list", here)[1] == f"0 in {tmp_path}, 0 B in all\n"
 

@@ -26,14 +26,14 @@ class HeadConfig:
     pair: str = "joint"
 
     @classmethod
-    def of(cls, config: Config, kind: str, pair: bool, layers: int) -> "HeadConfig":
+    def of(cls, config: Config, kind: str, of_pairs: bool, layers: int) -> "HeadConfig":
         """The head that the settings describe.
 
         Args:
           config: the settings; --pooling=auto is the pooler under a head that is BERT's own but for its product,
             on an encoder that is kept or trained as a whole, and the mean elsewhere.
           kind: of the task.
-          pair: it has two texts an example.
+          of_pairs: whether the task has two texts an example.
           layers: L of the encoder.
 
         Raises:
@@ -57,7 +57,8 @@ class HeadConfig:
                 ("pooling", kind not in WHOLE, "this task asks for tokens, not for whole texts; leave it out"),
                 ("pooling", config.pooling == "pooler" and (side_by_side or recurrent),
                  "BERT's own reads one state of the encoder's width; valid here: cls, mean, max, attention"),
-                ("pair", not pair or kind not in OF_TEXTS, "only for classes and scores of pairs; leave it out"),
+                ("pair", not of_pairs or kind not in OF_TEXTS,
+                 "only for classes and scores of pairs; leave it out"),
                 ("head_width", config.head == "linear", "needs --head=mlp or bilstm"),
                 ("head_layers", not recurrent, "needs --head=bilstm")):
             if refused and name in changed:
