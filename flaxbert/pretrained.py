@@ -107,7 +107,10 @@ def _of_run(run: Path, record: Mapping[str, Any], checkpoint: str,
     params, about = checkpoints.load_params(run, checkpoint)
     origin = {"model": str(run.resolve()), "checkpoint": about["checkpoint"]}
     if "bert" not in params:
-        backbone = {**about["backbone"], **(record.get("backbone") or {})}
+        named = record.get("backbone") or {}
+        if not isinstance(named, dict) or not isinstance(named.get("model", ""), str):
+            raise InputError(f'{run / "config.json"}: backbone should be an object such as {{"model": "/where/it/is"}}')
+        backbone = {**about["backbone"], **named}
         origin["fingerprint"] = known = backbone["fingerprint"]
         if known not in encoders:
             encoders[known] = recall(backbone, run).params["bert"]

@@ -89,19 +89,22 @@ def _train(cells: Sequence[Cell], found: Mapping[Path, str], told: Callable[[Cel
     config = cells[0].config
     started = next((cell for cell in cells if found[cell.folder] == "started"), None)
     begun = records.read_run(started.folder)[1] if started else {}
+    places = [(own, folder, cell) for cell in cells for own, folder in cell.places()]
+    failure: Exception | None = None
     try:
         placement = parallel.make(config)
         ready = prepare(config, placement.shards, begun)
-        places = [(own, folder, cell) for cell in cells for own, folder in cell.places()]
         if config.seeds or len(cells) > 1:
             groups = seeds.groups(ready, [own for own, _, _ in places], config.seeds_per_program)
         else:
             groups = [Group([ready], placement)]
-    except InputError:
+    except Exception as error:  # the other processes of a pod wait for an answer whatever happens
+        failure = error
+    if not parallel.everywhere(failure is None):
         for folder in found:
             if found[folder] == "new" and parallel.is_main():
                 folder.rmdir()
-        raise
+        raise failure or InputError("another process of the pod could not begin; it tells why")
     # What a run began with it goes on with: one that has saved its encoder goes on saving it.
     backbone = (begun.get("backbone") if begun
                 else pretrained.backbone(ready.pretrained, ready.trains, ready.task.kind))
