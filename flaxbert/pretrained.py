@@ -109,7 +109,8 @@ def _of_run(run: Path, record: Mapping[str, Any], checkpoint: str,
     if "bert" not in params:
         named = record.get("backbone") or {}
         if not isinstance(named, dict) or not isinstance(named.get("model", ""), str):
-            raise InputError(f'{run / "config.json"}: backbone should be an object such as {{"model": "/where/it/is"}}')
+            raise InputError(f'{run / "config.json"}: backbone should be an object such as '
+                             '{"model": "/where/it/is"}')
         backbone = {**about["backbone"], **named}
         origin["fingerprint"] = known = backbone["fingerprint"]
         if known not in encoders:
