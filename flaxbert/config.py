@@ -221,6 +221,10 @@ class Config:
     evals_per_epoch: int = setting(1, "run", "Evaluations an epoch, where --eval_every is 0; 0: at the end only.")
     early_stopping: int = setting(0, "run", "Stop after so many evaluations without a better score; 0: never.")
     log_every: int = setting(10, "run", "Steps between rows of metrics.jsonl.", resumable=True)
+    diagnose_every: int = setting(0, "run", "Steps between rows of diagnostics in metrics.jsonl: norms of "
+                                  "gradients and updates and distances from the start by layer, saturation of the "
+                                  "pooler, entropy of predictions; 0: none.",
+                                  resumable=True)
     save_every: int = setting(0, "run", "Steps between checkpoints; 0: at each evaluation.", resumable=True)
     checkpoints: bool = setting(True, "run", "Keep checkpoints; false: the run can neither be gone on with nor "
                                 "predict, only its scores stay.")
@@ -377,4 +381,5 @@ _RANGES = (("max_length", 0, 65536), ("max_train_examples", 0, _BIG), ("max_eval
            ("micro_batches", 1, 2**16), ("epochs", 0.0, 1e6), ("max_steps", 0, _BIG), ("seed", 0, _BIG),
            *((f"{what}_seed", -1, _BIG) for what in ("init", "order", "dropout")),
            ("devices", 0, 2**16), ("eval_every", 0, _BIG), ("evals_per_epoch", 0, 10**6),
-           ("early_stopping", 0, 10**6), ("log_every", 1, _BIG), ("save_every", 0, _BIG))
+           ("early_stopping", 0, 10**6), ("log_every", 1, _BIG), ("save_every", 0, _BIG),
+           ("diagnose_every", 0, _BIG))

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from flaxbert import parallel, records, tasks
+from flaxbert import diagnostics, parallel, records, tasks
 from flaxbert.data import prefetch
 from flaxbert.errors import note
 from flaxbert.progress import bar
@@ -155,10 +155,16 @@ class Loop:
         step, out = pending
         going = self._with("running")
         losses = []
+        every = self.config.diagnose_every
+        if every and step % every:  # they mean nothing, and need not come from the device
+            out = {name: value for name, value in out.items() if name != "diagnostics"}
         for run, values in zip(self.runs, self.group.each(out), strict=False):
             if run in going:
+                told = values.pop("diagnostics", None)
                 values = {name: float(value) for name, value in values.items()}
                 run.log_step(step, values)
+                if told and run.going:
+                    run.log(step, "diagnostics", diagnostics.row(told, run.ready.trains))
                 losses.append(values["loss"])
                 if run.status == "failed" and run.name:
                     run.tell(f"{run.failure}; it stands still, the others go on")

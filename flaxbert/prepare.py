@@ -14,6 +14,7 @@ import optax
 
 from flaxbert import (
     activations,
+    diagnostics,
     families,
     heads,
     lora,
@@ -113,8 +114,10 @@ class Ready:
 
     def train_step(self, axis: str | None = None, **varied: jax.Array) -> Callable:
         """The step of this run, to be placed; `varied` as of `optimization`."""
+        every = self.config.diagnose_every
+        told = diagnostics.make(every, self.model, self.task.kind, self.trains) if every else None
         return make_train_step(self.apply, *self.optimization(**varied), self.family.loss, self.trains,
-                               self.config.micro_batches, axis, self.begins, remedies.perturbation(self.config))
+                               self.config.micro_batches, axis, self.begins, remedies.perturbation(self.config), told)
 
     def start(self) -> TrainState:
         """The state before the first step, at rest."""
@@ -122,7 +125,8 @@ class Ready:
 
     def parted(self, state: TrainState) -> tuple[TrainState, Fixed]:
         """A state at rest as what the step changes, and what it only reads."""
-        state, fixed = part(state, self.trains, remedies.anchor(self.config, self.params, self.trains))
+        state, fixed = part(state, self.trains, remedies.anchor(self.config, self.params, self.trains),
+                            self.params if self.config.diagnose_every else None)
         return state, fixed.replace(frozen=self.read(fixed.frozen))
 
     def read(self, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -285,6 +289,7 @@ def check_source(config: Config, begun: Mapping[str, Any], source: pretrained.Pr
     if begun.get("backbone") or begun.get("weights") in (None, source.digest):
         return
     taken = {"what its weights are held to": bool(remedies.held(config)),
+             "where its distances are measured from": bool(config.diagnose_every),
              "the states of its frozen layers": bool(kept)}
     needs = [what for what, yes in taken.items() if yes]
     advice = "; --cache_frozen=false goes on with the run's own" if needs == [*taken][-1:] else ""

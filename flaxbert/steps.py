@@ -4,7 +4,7 @@ Letters: R rows, T tokens a row, E slots a row, C outputs, M micro-batches.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -47,19 +47,55 @@ class Fixed(struct.PyTreeNode):
     Attributes:
       frozen: the leaves that do not train, as far as the forward pass reads them.
       anchor: initial values of the leaves that are held to them, see `remedies.anchor`; None: of none.
+      initial: those of the other leaves that train; None where no `Diagnostics` are asked for.
     """
 
     frozen: Any = struct.field(default_factory=dict)
     anchor: Any = None
+    initial: Any = None
 
 
 NOTHING = Fixed()
 
 
-def part(state: TrainState, trains: Mapping, anchor: Mapping | None = None) -> tuple[TrainState, Fixed]:
-    """A state at rest as what the step changes and what it only reads; `trains`: tree of bool over all leaves."""
+class Diagnostics(NamedTuple):
+    """What a step tells of itself every so many steps; `diagnostics.make` makes it.
+
+    Attributes:
+      every: updates from one time to the next.
+      apply: as of `make_train_step`, but -> (logits, what the model sowed).
+      predictions: (logits, what it sowed, batch) -> name -> (sum over the batch, what it is a share of).
+      weights: (gradients, updates, parameters after them, initial ones) -> name -> [parts].
+    """
+
+    every: int
+    apply: Callable
+    predictions: Callable
+    weights: Callable
+
+
+def part(state: TrainState, trains: Mapping, anchor: Mapping | None = None,
+         initial: Mapping | None = None) -> tuple[TrainState, Fixed]:
+    """A state at rest as what the step changes and what it only reads.
+
+    Args:
+      state: at rest.
+      trains: tree of bool over all leaves.
+      anchor: as of `Fixed`.
+      initial: all leaves before the first step, where `Diagnostics` are asked for.
+    """
     trained, frozen = trees.split(state.params, trains)
-    return state.replace(params=trained), Fixed(frozen, anchor)
+    if initial is not None:
+        held = trees.flatten(anchor or {})  # they are there already
+        initial = trees.split(initial, trees.map_named(lambda name, yes: yes and name not in held, trains))[0]
+    return state.replace(params=trained), Fixed(frozen, anchor, initial)
+
+
+def only_if(due: jax.Array, function: Callable[[], Any]) -> Any:
+    """function() where `due`; elsewhere zeros, and nothing is computed."""
+    def nothing() -> Any:
+        return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(function))
+    return jax.lax.cond(due, function, nothing)
 
 
 def micro_batches(batch: Batch, count: int) -> dict[str, jax.Array]:
@@ -69,7 +105,8 @@ def micro_batches(batch: Batch, count: int) -> dict[str, jax.Array]:
 
 def make_train_step(apply: Callable, optimizer: optax.GradientTransformation, schedule: Callable,
                     loss: Callable, trains: Mapping, micro: int = 1, axis: str | None = None,
-                    begins: Mapping | None = None, perturb: Callable | None = None) -> Callable:
+                    begins: Mapping | None = None, perturb: Callable | None = None,
+                    diagnose: Diagnostics | None = None) -> Callable:
     """Builds `(state, batch, fixed) -> (state, metrics)`; without `fixed` nothing is frozen.
 
     With w the weights and l the losses of the slots, the step minimises sum(w l) / sum(w), both sums over
@@ -87,11 +124,14 @@ def make_train_step(apply: Callable, optimizer: optax.GradientTransformation, sc
       begins: tree of int over all leaves, the step from which each trains; its gradient is zero before; None: 0.
       perturb: (trained, anchor, key of the step) -> the trained leaves as the forward pass sees them, the same for
         all rows; None: as they are.
+      diagnose: what to tell, and when; its `apply` takes the place of the other. None: nothing.
 
     Returns:
-      The step; metrics are scalars loss, grad_norm (before clipping, leaves that train now) and learning_rate.
+      The step; metrics are scalars loss, grad_norm (before clipping, leaves that train now) and learning_rate; and
+      `diagnostics` where asked for, a dict of arrays that mean something after each `every`th update alone.
     """
     optimizer = optax.with_extra_args_support(optimizer)
+    forward = diagnose.apply if diagnose else lambda *given: (apply(*given), {})
 
     def total(x):
         return jax.lax.psum(x, axis) if axis else x
@@ -104,32 +144,45 @@ def make_train_step(apply: Callable, optimizer: optax.GradientTransformation, sc
         key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
         trained = state.params
         weights = jax.tree.map(lambda w: jnp.maximum(total(w.sum()), 1e-30), batch["weights"])
+        due = (state.step + 1) % diagnose.every == 0 if diagnose else None
 
         seen, back = jax.vjp(lambda t: perturb(t, fixed.anchor, key), trained) if perturb else (trained, None)
 
-        def share(seen: Mapping, part: Batch) -> jax.Array:
-            logits = apply(trees.merge(fixed.frozen, seen), part, RowDropout(key, part["row"]))
+        def share(seen: Mapping, part: Batch) -> tuple[jax.Array, tuple]:
+            logits, sown = forward(trees.merge(fixed.frozen, seen), part, RowDropout(key, part["row"]))
             shares = jax.tree.map(lambda each, w, all_w: (each * w).sum() / all_w, loss(logits, part),
                                   part["weights"], weights)
-            return sum(jax.tree.leaves(shares))
+            return sum(jax.tree.leaves(shares)), (logits, sown)
+
+        def pull(part: Batch) -> tuple[tuple[jax.Array, dict], dict]:
+            (value, found), grads = jax.value_and_grad(share, has_aux=True)(seen, part)
+            return (value, grads), only_if(due, lambda: diagnose.predictions(*found, part)) if diagnose else {}
 
         def add(carry, part):
-            return jax.tree.map(jnp.add, carry, jax.value_and_grad(share)(seen, part)), None
+            more, told = pull(part)
+            return jax.tree.map(jnp.add, carry, more), told
         if micro == 1:
-            value, grads = jax.value_and_grad(share)(seen, batch)
+            (value, grads), told = pull(batch)
         else:
             zero = (jnp.float32(0), jax.tree.map(jnp.zeros_like, trained))
-            (value, grads), _ = jax.lax.scan(add, zero, micro_batches(batch, micro))
-        value, grads = total(value), total(grads)
+            (value, grads), told = jax.lax.scan(add, zero, micro_batches(batch, micro))
+            told = jax.tree.map(lambda x: x.sum(0), told)
+        value, grads, told = total(value), total(grads), total(told)
         if back:
             grads, = back(grads)
         if begins:
             grads = jax.tree.map(lambda g, start: jnp.where(state.step >= start, g, 0), grads,
                                  trees.split(begins, trains)[0])
         updates, opt_state = optimizer.update(whole(grads), state.opt_state, whole(trained), anchor=fixed.anchor)
-        params = optax.apply_updates(trained, trees.split(updates, trains)[0])
+        updates = trees.split(updates, trains)[0]
+        params = optax.apply_updates(trained, updates)
         metrics = {"loss": value, "grad_norm": optax.global_norm(grads),
                    "learning_rate": jnp.asarray(schedule(state.step), jnp.float32)}
+        if diagnose:
+            initial = trees.merge(fixed.anchor or {}, fixed.initial)
+            metrics["diagnostics"] = {
+                **{name: x / jnp.maximum(of, 1e-30) for name, (x, of) in told.items()},
+                **only_if(due, lambda: diagnose.weights(grads, updates, params, initial))}
         return state.replace(step=state.step + 1, params=params, opt_state=opt_state), metrics
     return step
 

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from flaxbert import parallel, pretrained, records, seeds, tasks
+from flaxbert import failures, parallel, pretrained, records, seeds, tasks
 from flaxbert.config import Config
 from flaxbert.errors import InputError, RunFailed, note
 from flaxbert.export import head_settings, save_model_folder
@@ -155,15 +155,17 @@ def _finish(cell: Cell, task: Task) -> None:
                  for seed, result in done.items()},
                 next((result["majority_baseline"] for result in done.values()), None))
     best = {seed: score for seed, result in done.items() if not math.isnan(score := _dev(result, "best", task))}
+    lost = [seed for seed, yes in zip(done, runs.failed, strict=True) if yes]
     records.write_json(cell.folder / "result.json", {
         "status": "finished" if len(done) == len(results) else "interrupted", "task": task.name,
         "main_metric": task.main_metric, "majority_baseline": runs.baseline, "seeds": [*done],
         "dev": distribution.summary(runs.values(), runs.failed) if done else None,
-        "failed": [seed for seed, yes in zip(done, runs.failed, strict=True) if yes],
+        "failed": lost,
         "best_seed": max(best, key=lambda seed: runs.sign * best[seed], default=None),
         "seconds": round(sum(result["seconds"] / result["together"] for result in done.values()), 3)})
     if done:
         figures.boxes([runs], cell.folder / "seeds.png")
+        failures.figure(records.read_metrics(cell.folder), lost, cell.folder / "failures.png")
 
 
 def _dev(result: Mapping[str, Any], which: str, task: Task) -> float:

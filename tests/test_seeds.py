@@ -221,3 +221,18 @@ def test_a_seed_that_is_not_there_is_one_line(seeds, tmp_path):
         assert str(caught.value) == line
     with pytest.raises(InputError, match="does not hold the runs of many seeds; leave it out"):
         flaxbert.load(seeds / "seed_0", seed=1)
+
+
+def test_diagnostics_are_logged_of_every_seed_as_if_it_were_alone(tiny, tmp_path):
+    given = {**QUICK, "diagnose_every": 4}
+    train.finetune(config(tiny, tmp_path / "both", **given, seeds=(0, 1), seeds_per_program="2"))
+    train.finetune(config(tiny, tmp_path / "alone", **given, seed=1, devices=1))
+    rows = [row for row in rows_of(tmp_path / "both", "diagnostics") if row["seed"] == 1]
+    wanted = rows_of(tmp_path / "alone", "diagnostics")
+    assert [row["step"] for row in rows] == [row["step"] for row in wanted] == [4, 8, 12]
+    for got, want in zip(rows, wanted, strict=True):
+        assert got.keys() == want.keys() >= {"grad_norm/layer_0", "distance/head", "saturation", "entropy_ratio"}
+        for name, value in want.items():
+            assert name == "split" or got[name] == pytest.approx(value, rel=5e-3, abs=1e-5), name
+    assert losses(tmp_path / "both", 1) == pytest.approx(losses(tmp_path / "alone", 1), abs=1e-5)
+    assert (tmp_path / "both" / "failures.png").stat().st_size > 5000

@@ -50,5 +50,7 @@ class PretrainingModel(Model):
         words = self.bert.embeddings.word.embedding
         logits = {"mlm": self.mlm(at(batch["masked"]), words)}
         if self.outputs:
-            logits["nsp"] = self.nsp(jnp.tanh(self.pooler(at(batch["first"]))))
+            pooled = jnp.tanh(self.pooler(at(batch["first"])))
+            self.sow("intermediates", "tanh", pooled)
+            logits["nsp"] = self.nsp(pooled)
         return logits

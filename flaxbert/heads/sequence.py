@@ -28,7 +28,10 @@ class SequenceModel(Model):
         first = first.reshape(first.shape[0], -1)
         if how in ("pooler", "cls"):
             x = pooling.at(states, first)
-            return jnp.tanh(self.pooler(x)) if how == "pooler" else x
+            if how == "pooler":
+                x = jnp.tanh(self.pooler(x))
+                self.sow("intermediates", "tanh", x)
+            return x
         pool = self.attention if how == "attention" else pooling.PLAIN[how]
         return pool(states, batch["sequence"], first.shape[1])
 
