@@ -18,9 +18,9 @@ from flaxbert.train import finetune
 
 # Name -> folder under FLAXBERT_DATA.
 MODELS = {"minilm": "models/minilm-l6-h384-uncased"}
-DATA = {"conll2003": "data/conll2003", "mnli": "data/glue/MNLI", "mrpc": "data/glue/MRPC",
-        "sick_e": "data/sick", "sick_r": "data/sick", "squad": "data/squad", "sst2": "data/glue/SST-2",
-        "stsb": "data/glue/STS-B"}
+DATA = {"cola": "data/glue/CoLA", "conll2003": "data/conll2003", "mnli": "data/glue/MNLI",
+        "mrpc": "data/glue/MRPC", "rte": "data/glue/RTE", "sick_e": "data/sick", "sick_r": "data/sick",
+        "squad": "data/squad", "sst2": "data/glue/SST-2", "stsb": "data/glue/STS-B"}
 TOYS = tuple(task.name for task in tasks.TASKS.values() if task.generate)
 
 

@@ -19,14 +19,19 @@ from flaxbert.config import DEFAULTS, DEMO, Config
 from flaxbert.errors import InputError, RunFailed, note
 
 # The commands whose flags are settings, settings that one has no flag for, help that is its own, and the groups.
-CONFIGURED = ("finetune", "demo", "pretrain")
+CONFIGURED = ("finetune", "demo", "pretrain", "sweep")
 PRESETS = {**DEFAULTS, "demo": DEMO}
 LEFT_OUT = {
-    "demo": ("random_init",),
+    "demo": ("random_init", "seeds", "seeds_per_program"),
+    "sweep": ("resume", "overwrite"),
     "pretrain": ("task", "data_dir", "text_columns", "label_column", "label_type", "class_weights", "doc_stride",
                  "max_query_length", "max_answer_length", "n_best", "null_threshold", "context", "layers",
-                 "mix_layer_norm", "head", "head_width", "head_layers", "crf", "pooling", "pair", "predict_test")}
-HELP = {"pretrain": {
+                 "mix_layer_norm", "head", "head_width", "head_layers", "crf", "pooling", "pair", "predict_test",
+                 "seeds", "seeds_per_program")}
+HELP = {"sweep": {
+    "seeds": "Train each cell with each of these: 1:25, both included, or 1,2,5; default: --seed.",
+    "output_dir": "Where the sweep is written; one that is there goes on. Default: runs/TASK-sweep-TIME."},
+    "pretrain": {
     "train_file": "Text, one paragraph a line and a blank line between documents; or a folder of such .txt files.",
     "dev_file": "Held-out text, likewise; default: the last 1 % of the documents.",
     "test_file": "More held-out text, scored at the end."}}
@@ -38,6 +43,9 @@ GROUPS = {"task": "Task and data", "model": "Model", "pretrain": "Pre-training",
 def _finetune(settings: dict[str, Any]) -> None:
     from flaxbert import train
     result = train.finetune(Config.make(**settings))
+    if "seeds" in result:
+        _tell_seeds(result)
+        return
     run, main = result["run"], result["main_metric"]
     scores = {split: values for split, values in result["best"].items() if split != "train"}
     for split, values in scores.items():
@@ -48,6 +56,21 @@ def _finetune(settings: dict[str, Any]) -> None:
     elif scores:
         print(f"best step {result['best_step']} by dev {main}; {result['examples_per_second']} examples/s")
     print(f"run: {run}\npicture: {run}/learning_curve.png")
+
+
+def _tell_seeds(result: dict[str, Any]) -> None:
+    """What the seeds came to, in three lines."""
+    run, dev, best = result["run"], result["dev"], result["best_seed"]
+    if dev:
+        deviation = "" if dev["std"] is None else f" ± {dev['std']:.4f}"
+        print(f"dev {result['main_metric']}, {dev['n']} seeds: {dev['mean']:.4f}{deviation}, median "
+              f"{dev['median']:.4f}, {dev['min']:.4f} to {dev['max']:.4f}; failed: {dev['failed']}"
+              + (f" (seed {', '.join(map(str, result['failed']))})" if result["failed"] else ""))
+    if result["status"] == "interrupted":
+        print(f"interrupted; go on with --resume --output_dir={run}")
+    elif best is not None:
+        print(f"best seed by dev: {best}, in {run}/seed_{best}")
+    print(f"run: {run}" + (f"\npicture: {run}/seeds.png" if dev else ""))
 
 
 def _demo(settings: dict[str, Any]) -> None:
@@ -63,8 +86,9 @@ def _pretrain(settings: dict[str, Any]) -> None:
     _finetune({**settings, "task": "pretrain"})
 
 
+PICTURES = (".png", ".pdf", ".svg")
 # Flags of `evaluate` that go with a run, or with a file of predictions alone.
-ONLY_WITH = {"run": ("checkpoint", "write"),
+ONLY_WITH = {"run": ("checkpoint", "seed", "write"),
              "predictions": ("task", "text_columns", "label_column", "label_type")}
 
 
@@ -98,6 +122,37 @@ def _features(settings: dict[str, Any]) -> None:
     print(f"{extract(**settings)}: written")
 
 
+def _sweep(settings: dict[str, Any]) -> None:
+    from flaxbert.sweep import read_grid, sweep
+    result = sweep(read_grid(settings.pop("grid")), **settings)
+    run = result["run"]
+    if result["status"] == "interrupted":
+        print(f"interrupted, {result['done']} of {result['runs']} runs are there; the same command goes on with "
+              f"--output_dir={run}")
+        return
+    print(f"{result['table']}\nsweep: {run}\npicture: {run}/figure.png")
+    if result["errors"]:
+        raise InputError(f"{run}: {result['done']} of {result['runs']} runs are there; the same command tries the "
+                         "others again")
+
+
+def _compare(settings: dict[str, Any]) -> None:
+    from flaxbert.statistics import comparison, figures
+    from flaxbert.statistics.runs import scores_of
+    picture = Path(settings.get("output", "a.png"))
+    if picture.suffix not in PICTURES:
+        raise InputError(f"--output={picture}: should end in {', '.join(PICTURES)}")
+    for folder in (settings["A"], settings["B"]):
+        if (Path(folder) / "sweep.json").exists():
+            raise InputError(f"{folder}: a sweep; give one of its cells, the folders in it")
+    a, b = (scores_of(settings[letter], settings.get("checkpoint", "last")) for letter in "AB")
+    compared = comparison.compare(a, b)
+    print("\n".join(comparison.describe(compared)))
+    if "output" in settings:
+        figures.difference(a, b, compared, picture)
+        print(f"picture: {picture}")
+
+
 def _cache(settings: dict[str, Any]) -> None:
     from flaxbert.disk_cache import clear, describe, entries, readable
     folder = Path(settings.get("cache_dir") or Config.cache_dir).expanduser()
@@ -120,14 +175,14 @@ def _tasks(settings: dict[str, Any]) -> None:
 class Command:
     """One command: what it does, in a line, its flags as (name, default, help), and those that must be given.
 
-    With `words` one of them stands behind the command; it comes to `work` as the setting `word`.
+    `words` stand behind the command and come to `work` as settings: name -> what it may be, (): anything.
     """
 
     work: Callable[[dict[str, Any]], None]
     about: str
     flags: tuple[tuple[str, Any, str], ...] = ()
     needed: tuple[str, ...] = ()
-    words: tuple[str, ...] = ()
+    words: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
 
 _INPUT = ("A file; - is standard input. Texts, pairs: TSV, CSV or JSONL with the task's columns, or plain lines, "
@@ -136,6 +191,7 @@ _INPUT = ("A file; - is standard input. Texts, pairs: TSV, CSV or JSONL with the
           "JSONL.")
 _RUN = ("run", "", "A run's folder.")
 _SKIP = ("skip_bad_rows", False, "Skip and count rows that cannot be read, in place of stopping.")
+_SEED = ("seed", "best", "Of a folder of many seeds: best (by dev), ensemble (their mean), or a number.")
 _CHECKPOINT = ("checkpoint", "best", "best or last.")
 _COLUMNS = tuple((f.name, f.default, f"With --predictions, {f.metadata['help']}")
                  for f in dataclasses.fields(Config) if f.name in ONLY_WITH["predictions"] and f.name != "task")
@@ -144,6 +200,13 @@ COMMANDS: dict[str, Command] = {
     "finetune": Command(_finetune, "Fine-tune a pre-trained BERT on a task."),
     "demo": Command(_demo, "Fine-tune twice, from the model's weights and from random ones; one picture."),
     "pretrain": Command(_pretrain, "Pre-train a BERT on plain text, from scratch or from a pre-trained one."),
+    "sweep": Command(_sweep, "Fine-tune with each value of some settings and each seed; go on where it was.", (
+        ("grid", [], "NAME=VALUE,VALUE,...: train with each of these values of a setting, such as "
+         "learning_rate=5e-5,4e-5,3e-5,2e-5. Several times: with each combination. Semicolons in place of commas "
+         "where values hold some."),), ("grid",)),
+    "compare": Command(_compare, "Compare two recipes over their seeds: A and B are folders of runs.", (
+        ("output", "", f"Draw it: a file, {', '.join(PICTURES)}."),
+        ("checkpoint", "last", "Whose scores: last or best.")), words={"A": (), "B": ()}),
     "evaluate": Command(_evaluate, "Score a run, or anybody's predictions; prints one JSON line.", (
         _RUN, ("predictions", "", "In place of a run: a file of predictions in the official format of --task."),
         ("task", "", "With --predictions: the task; `flaxbert tasks` lists them."),
@@ -151,12 +214,13 @@ COMMANDS: dict[str, Command] = {
         ("output", "", "File for the same JSON."), ("data_dir", "", "Where the task's files are, or are now."),
         ("file", "", "Score on this file, laid out as the task's, in place of a split."), *_COLUMNS,
         ("write", "", "Folder for the run's predictions of the split in the official format; it may lack labels."),
-        _SKIP)),
+        _SEED, _SKIP)),
     "predict": Command(_predict, "Predict for a file of texts, questions or words.", (
         ("run", [], "A run's folder, or an exported one. Several times: heads of one backbone, which runs once "
          "for all of them."),
         ("input", "-", _INPUT),
-        ("output", "-", "JSONL, or TSV by its ending; - is standard output."), _CHECKPOINT, _SKIP), ("run",)),
+        ("output", "-", "JSONL, or TSV by its ending; - is standard output."), _CHECKPOINT, _SEED,
+        _SKIP), ("run",)),
     "export": Command(_export, "Write a run as a Hugging Face folder, which PyTorch loads.", (
         _RUN, ("to", "", "The folder to write."), _CHECKPOINT,
         ("dtype", "float32", "Of the weights: float32, float16 or bfloat16.")), ("run", "to")),
@@ -175,7 +239,7 @@ COMMANDS: dict[str, Command] = {
         ("cache_dir", Config.cache_dir, "Where it is."),
         ("unused_days", 0.0, "clear: only what nobody has used for so many days."),
         ("limit", 0.0, "clear: only what was used longest ago, until so many GB are left.")),
-        words=("list", "clear")),
+        words={"word": ("list", "clear")}),
     "tasks": Command(_tasks, "List the tasks with their metrics and file layouts."),
 }
 
@@ -220,7 +284,7 @@ def _flags_of(name: str) -> tuple[flags.FlagValues, dict[str, list[tuple[str, An
 
 
 def _help(name: str, grouped: dict[str, list[tuple[str, Any, str]]]) -> str:
-    words = "|".join(COMMANDS[name].words)
+    words = " ".join("|".join(valid) or word for word, valid in COMMANDS[name].words.items())
     lines = [f"flaxbert {name} {words}".rstrip() + f": {COMMANDS[name].about}"]
     for title, rows in grouped.items():
         lines += ["", f"{title}:"]
@@ -250,8 +314,10 @@ def _parse(name: str, arguments: list[str]) -> dict[str, Any] | None:
     except flags.Error as error:
         raise InputError(f"{error} (flaxbert {name} --help lists the flags)".replace("\n", " ")) from None
     words = COMMANDS[name].words
-    if words and (len(rest) != 1 or rest[0] not in words):
-        raise InputError(f"flaxbert {name} {' '.join(rest)}".rstrip() + f": say {' or '.join(words)}")
+    if words and (len(rest) != len(words) or any(valid and word not in valid
+                                                 for word, valid in zip(rest, words.values(), strict=True))):
+        say = " and ".join(" or ".join(valid) or word for word, valid in words.items())
+        raise InputError(f"flaxbert {name} {' '.join(rest)}".rstrip() + f": say {say}")
     if rest and not words:
         raise InputError(f"{rest[0]}: not a flag; write --flag=value (flaxbert {name} --help lists them)")
     known = {flag for rows in grouped.values() for flag, _, _ in rows}
@@ -259,7 +325,7 @@ def _parse(name: str, arguments: list[str]) -> dict[str, Any] | None:
     for flag, _, text in COMMANDS[name].flags:
         if flag in COMMANDS[name].needed and not given.get(flag):
             raise InputError(f"--{flag} is needed: {text}")
-    return {**given, "word": rest[0]} if words else given
+    return {**given, **dict(zip(words, rest, strict=True))}
 
 
 def main(arguments: list[str] | None = None) -> None:

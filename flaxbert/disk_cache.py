@@ -124,7 +124,7 @@ def fetch(folder: Path, key: str, shape: tuple[int, ...], dtype: str, about: Map
     with suppress(FileNotFoundError, Damaged):  # without the lock: readers need not wait for each other
         return _read(folder, key, shape, dtype)
     folder.mkdir(parents=True, exist_ok=True)
-    with _lock(folder, key):
+    with lock(folder, key):
         try:
             return _read(folder, key, shape, dtype)  # somebody else has made it meanwhile
         except FileNotFoundError:
@@ -257,7 +257,7 @@ def _acquire(path: Path, wait: bool) -> BinaryIO | None:
 
 
 @contextmanager
-def _lock(folder: Path, key: str, wait: bool = True) -> Iterator[bool]:
+def lock(folder: Path, key: str, wait: bool = True) -> Iterator[bool]:
     """Holds the lock of a key, which is said; without `wait` it may be somebody else's."""
     path = folder / f"{key}.lock"
     file = _acquire(path, wait)
@@ -302,7 +302,7 @@ def sweep(folder: Path) -> int:
     """Deletes what writers that died have left behind; returns how many bytes that freed."""
     freed = 0
     for key in {name[1] for name in _names(folder) if name[2]}:
-        with suppress(FileNotFoundError, PermissionError), _lock(folder, key, wait=False) as held:
+        with suppress(FileNotFoundError, PermissionError), lock(folder, key, wait=False) as held:
             freed += _bury(folder, key) if held else 0
     return freed
 
@@ -358,7 +358,7 @@ def clear(folder: Path, unused_seconds: float = 0.0, limit: float = 0.0,
             break
         if entry.in_use or entry.key in spare or now - entry.used < unused_seconds:
             continue
-        with suppress(FileNotFoundError, PermissionError), _lock(folder, entry.key, wait=False) as held:
+        with suppress(FileNotFoundError, PermissionError), lock(folder, entry.key, wait=False) as held:
             if held:
                 shutil.rmtree(folder / entry.key)
                 count, freed, size = count + 1, freed + entry.bytes, size - entry.bytes

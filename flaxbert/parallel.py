@@ -32,8 +32,8 @@ def start(config: Config) -> None:
     if config.compilation_cache:
         jax.config.update("jax_compilation_cache_dir", str(Path(config.compilation_cache).expanduser()))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
-    if config.dtype == "float32":  # else products go through TF32 or bfloat16 on accelerators
-        jax.config.update("jax_default_matmul_precision", "highest")
+    # Products of float32 go through TF32 or bfloat16 on accelerators otherwise.
+    jax.config.update("jax_default_matmul_precision", "highest" if config.dtype == "float32" else None)
     wanted = config.distributed or config.coordinator_address or config.num_processes or config.process_id >= 0
     if not wanted or jax.distributed.is_initialized():
         return

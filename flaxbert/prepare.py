@@ -117,7 +117,8 @@ class Ready:
         every = self.config.diagnose_every
         told = diagnostics.make(every, self.model, self.task.kind, self.trains) if every else None
         return make_train_step(self.apply, *self.optimization(**varied), self.family.loss, self.trains,
-                               self.config.micro_batches, axis, self.begins, remedies.perturbation(self.config), told)
+                               self.config.micro_batches, axis, self.begins, remedies.perturbation(self.config),
+                               told)
 
     def start(self) -> TrainState:
         """The state before the first step, at rest."""

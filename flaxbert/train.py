@@ -89,12 +89,16 @@ def _train(cells: Sequence[Cell], found: Mapping[Path, str], told: Callable[[Cel
     config = cells[0].config
     started = next((cell for cell in cells if found[cell.folder] == "started"), None)
     begun = records.read_run(started.folder)[1] if started else {}
-    places = [(own, folder, cell) for cell in cells for own, folder in cell.places()]
+    # Without those that are done: beside them the others could not go on from where they were.
+    places = [(own, folder, cell) for cell in cells for own, folder in cell.places()
+              if found[cell.folder] != "started" or not (cell.config.seeds and _done(folder))]
     failure: Exception | None = None
     try:
         placement = parallel.make(config)
         ready = prepare(config, placement.shards, begun)
-        if config.seeds or len(cells) > 1:
+        if not places:
+            groups = []
+        elif config.seeds or len(cells) > 1:
             groups = seeds.groups(ready, [own for own, _, _ in places], config.seeds_per_program)
         else:
             groups = [Group([ready], placement)]
@@ -109,30 +113,31 @@ def _train(cells: Sequence[Cell], found: Mapping[Path, str], told: Callable[[Cel
     backbone = (begun.get("backbone") if begun
                 else pretrained.backbone(ready.pretrained, ready.trains, ready.task.kind))
     baseline = majority_baseline(ready.task, ready.splits["dev"])
-    parallel.agree(lambda: _write(cells, found, ready, groups[0], backbone))
+    if groups:
+        parallel.agree(lambda: _write(cells, found, ready, groups[0], backbone))
     advice = (f"--batch_size={config.batch_size} and --max_length={config.max_length}: try a larger "
               "--micro_batches, --remat, --dtype=bfloat16, or smaller values")
-    left, interrupted = list(places), False
+    left, open_cells = list(places), [cell for cell in cells if cell.config.seeds and parallel.is_main()]
     for group in groups:
         here, left = left[:len(group.runs)], left[len(group.runs):]
-        known = [records.read_result(folder) for _, folder, _ in here]
-        if not all(map(_done, known)):
-            with parallel.memory_told(f"{advice}, or fewer --seeds_per_program" if not group.alone else advice):
-                loop = Loop(group, [(folder, cell.folder) for _, folder, cell in here], backbone, baseline)
-                known = loop.go()
-            interrupted = loop.interrupted
-            for (_, _, cell), result in zip(here, known, strict=True):
-                told(cell, result)
-        if interrupted:
+        with parallel.memory_told(f"{advice}, or fewer --seeds_per_program" if not group.alone else advice):
+            loop = Loop(group, [(folder, cell.folder) for _, folder, cell in here], backbone, baseline)
+            results = loop.go()
+        for (_, _, cell), result in zip(here, results, strict=True):
+            told(cell, result)
+        if loop.interrupted:
             break
-    for cell in cells:
-        if cell.config.seeds and parallel.is_main():
+        for cell in [cell for cell in open_cells if all(_done(folder) for _, folder in cell.places())]:
+            open_cells.remove(cell)
             _finish(cell, ready.task)
+    for cell in open_cells:
+        _finish(cell, ready.task)
     parallel.barrier("end of all runs")
 
 
-def _done(result: Mapping[str, Any] | None) -> bool:
-    return bool(result) and result["status"] in ("finished", "failed")
+def _done(folder: Path) -> bool:
+    """Whether nothing more can come of the run there."""
+    return (records.read_result(folder) or {}).get("status") in ("finished", "failed")
 
 
 def output_dir(config: Config, name: str) -> Path:
@@ -148,8 +153,8 @@ def output_dir(config: Config, name: str) -> Path:
 
 def _finish(cell: Cell, task: Task) -> None:
     """Writes what the seeds of a cell came to: result.json, and a box with a dot for each."""
-    results = {own.seed: records.read_result(folder) for own, folder in cell.places()}
-    done = {seed: result for seed, result in results.items() if _done(result)}
+    places = cell.places()
+    done = {own.seed: records.read_result(folder) for own, folder in places if _done(folder)}
     runs = Runs(task.name, task.name, task.main_metric,
                 {seed: math.nan if result["status"] == "failed" else _dev(result, "metrics", task)
                  for seed, result in done.items()},
@@ -157,7 +162,7 @@ def _finish(cell: Cell, task: Task) -> None:
     best = {seed: score for seed, result in done.items() if not math.isnan(score := _dev(result, "best", task))}
     lost = [seed for seed, yes in zip(done, runs.failed, strict=True) if yes]
     records.write_json(cell.folder / "result.json", {
-        "status": "finished" if len(done) == len(results) else "interrupted", "task": task.name,
+        "status": "finished" if len(done) == len(places) else "interrupted", "task": task.name,
         "main_metric": task.main_metric, "majority_baseline": runs.baseline, "seeds": [*done],
         "dev": distribution.summary(runs.values(), runs.failed) if done else None,
         "failed": lost,

@@ -75,14 +75,15 @@ def test_tasks_and_version(capsys):
 
 def test_every_setting_is_a_flag_of_its_type(capsys, parsed):
     value = {"bool": "true", "int": "7", "float": "0.5", "float | None": "0.5", "str": "x",
-             "tuple[str, ...]": "a,b", "tuple[float, ...]": "1,2.5"}
+             "tuple[str, ...]": "a,b", "tuple[float, ...]": "1,2.5",
+             "tuple[int, ...]": "1:3"}
     for name, f in FIELDS.items():
         kind = str(getattr(f.type, "__name__", f.type)) if not str(f.type).startswith("tuple") else str(f.type)
         text = f.metadata["choices"][-1] if f.metadata["choices"] else "hf" if name == "recipe" else value[kind]
         code, _, err = call(capsys, "finetune", f"--{name}={text}")
         assert code == 0, err
         want = {"bool": True, "int": 7, "float": 0.5, "float | None": 0.5, "tuple[str, ...]": ("a", "b"),
-                "tuple[float, ...]": (1.0, 2.5)}.get(kind, text)
+                "tuple[float, ...]": (1.0, 2.5), "tuple[int, ...]": (1, 2, 3)}.get(kind, text)
         assert getattr(parsed[-1], name) == want, name
 
 

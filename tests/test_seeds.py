@@ -236,3 +236,22 @@ def test_diagnostics_are_logged_of_every_seed_as_if_it_were_alone(tiny, tmp_path
             assert name == "split" or got[name] == pytest.approx(value, rel=5e-3, abs=1e-5), name
     assert losses(tmp_path / "both", 1) == pytest.approx(losses(tmp_path / "alone", 1), abs=1e-5)
     assert (tmp_path / "both" / "failures.png").stat().st_size > 5000
+
+
+def test_runs_that_are_done_do_not_hold_up_the_others(tiny, tmp_path, monkeypatch):
+    """Three cells of two seeds, three at a time: interrupted in the second group, whose cells are partly done."""
+    def cells(**given):
+        return [train.Cell(tmp_path / str(rate), config(tiny, tmp_path / str(rate), **{
+            **QUICK, "max_steps": 6, "learning_rate": rate, "save_every": 1}, seeds=(0, 1), seeds_per_program="3",
+            **given)) for rate in (1e-3, 2e-3, 3e-3)]
+    with monkeypatch.context() as patch:
+        interrupt(patch, 3 * 6 + 3 * 2)
+        assert [result["status"] for result in train.train_cells(cells())] == ["finished"] + ["interrupted"] * 2
+    done = (tmp_path / "0.002" / "seed_0" / "result.json").read_text()
+    results = train.train_cells(cells(resume=True))
+    assert [(result["status"], result["seeds"]) for result in results] == [("finished", [0, 1])] * 3
+    assert (tmp_path / "0.002" / "seed_0" / "result.json").read_text() == done
+    for rate in (1e-3, 2e-3, 3e-3):
+        for seed in (0, 1):
+            rows = [row["step"] for row in rows_of(tmp_path / str(rate)) if row["seed"] == seed]
+            assert rows == [1, 2, 3, 4, 5, 6]

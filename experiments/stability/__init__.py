@@ -1,0 +1,1 @@
+"""How often does fine-tuning fail, and what helps?"""

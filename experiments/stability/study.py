@@ -1,0 +1,103 @@
+"""The stability study: many seeds of one recipe. Question, commands and results: README.md."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from experiments import training
+from experiments.records import Records
+from experiments.stability import arms, claims, figure, table
+from flaxbert import tasks
+from flaxbert.config import Config
+from flaxbert.errors import InputError
+from flaxbert.train import finetune
+
+QUESTION = "How often does fine-tuning fail over many seeds, and what do bias correction and 20 epochs change?"
+
+FLAGS = {"model": f"The pre-trained model: {', '.join(training.MODELS)}, or what flaxbert's --model takes.",
+         "tasks": "Only these tasks, whose labels are classes.",
+         "seeds": "Runs of each arm of few epochs, seeds 1, 2, ...",
+         "many_seeds": "The same of the arms of many epochs.",
+         "grid_seeds": "The same of each point of the grid.",
+         "epochs": "Epochs of the arms: few, many.",
+         "rate": "Peak learning rate of the arms.",
+         "rates": "Higher ones for the grid, at few epochs; none: no grid.",
+         "batch_size": "Examples a step.",
+         "limits": "Training examples, TASK=NUMBER each; of a task that is not named all.",
+         "eval_examples": "Score the first so many dev examples; 0: all.",
+         "dtype": "Arithmetic of the encoder, as flaxbert's --dtype.",
+         "seeds_per_program": "Runs at a time, as flaxbert's --seeds_per_program."}
+
+_COMMON = {"epochs": ("3", "20"), "batch_size": 16, "eval_examples": 0, "dtype": "float32",
+           "seeds_per_program": "auto"}
+
+PRESETS: dict[str, dict[str, Any]] = {
+    # A minute: does everything work.
+    "tiny": {**_COMMON, "model": "bundled", "tasks": ("toy_pair",), "seeds": 3, "many_seeds": 3,
+             "grid_seeds": 2, "epochs": ("2", "4"), "rate": 1e-3, "rates": ("4e-3",), "limits": ("toy_pair=64",),
+             "eval_examples": 64},
+    # A little more than an hour on two CPU cores. The bundled model learns at 3e-4, not at 2e-5.
+    "small": {**_COMMON, "model": "bundled", "tasks": ("toy_pair", "cola"), "seeds": 25, "many_seeds": 10,
+              "grid_seeds": 10, "rate": 3e-4, "rates": ("6e-4", "1e-3", "2e-3", "4e-3"),
+              "limits": ("toy_pair=512", "cola=512", "mrpc=512")},
+    # An accelerator.
+    "paper": {**_COMMON, "model": "bert-large-uncased", "tasks": ("rte", "mrpc", "cola"), "seeds": 25,
+              "many_seeds": 25, "grid_seeds": 25, "rate": 2e-5, "rates": ("4e-5", "8e-5", "1.6e-4"),
+              "limits": ()},
+}
+
+
+def points(settings: dict[str, Any]) -> list[dict[str, Any]]:
+    """All tasks of an arm before the next arm: those of few epochs, the grid, those of many epochs."""
+    if min(settings["seeds"], settings["many_seeds"], settings["grid_seeds"]) < 1:
+        raise InputError("--seeds, --many_seeds and --grid_seeds: at least 1; --rates= leaves the grid out")
+    epochs, rates = (_numbers(name, settings[name]) for name in ("epochs", "rates"))
+    if len(epochs) != 2 or epochs[0] >= epochs[1]:
+        raise InputError(f"--epochs={','.join(settings['epochs'])}: should be few, many, as 3,20")
+    if rates and rates[0] <= settings["rate"]:
+        raise InputError(f"--rates={','.join(settings['rates'])}: should be above --rate={settings['rate']:g}")
+    training.limits(settings["limits"])
+    missing = training.missing("stability", {"--tasks": settings["tasks"]})
+    others = [name for name in settings["tasks"] if tasks.get(name).kind != "classification"]
+    if others:
+        raise InputError(f"--tasks={','.join(others)}: the labels are no classes; name tasks of classes alone")
+    few, many = epochs
+    cells = [("arms", few, settings["rate"], settings["seeds"]),
+             *(("grid", few, rate, settings["grid_seeds"]) for rate in rates),
+             ("arms", many, settings["rate"], settings["many_seeds"])]
+    return [{"part": part, "task": task, "epochs": epochs, "bias_correction": corrected, "rate": rate,
+             "seeds": seeds} for part, epochs, rate, seeds in cells
+            for task in settings["tasks"] if task not in missing for corrected in (False, True)]
+
+
+def _numbers(name: str, given: tuple[str, ...]) -> list[float]:
+    """The numbers of a list flag, each once, from the lowest; raises `InputError` on anything else."""
+    try:
+        return sorted({float(each) for each in given})
+    except ValueError:
+        raise InputError(f"--{name}={','.join(given)}: should be numbers, with commas between") from None
+
+
+def measure_point(point: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+    """All seeds of a point: dev after the last step, so that nothing is chosen there."""
+    with tempfile.TemporaryDirectory(prefix="flaxbert-stability-") as scratch:
+        config = Config.make(
+            **training.settings_of(point["task"], settings), recipe="mosbach", epochs=point["epochs"],
+            learning_rate=point["rate"], bias_correction=point["bias_correction"], dtype=settings["dtype"],
+            seeds=range(1, point["seeds"] + 1), seeds_per_program=settings["seeds_per_program"],
+            evals_per_epoch=0, log_every=1, predict_test=True, checkpoints=False, tensorboard=False,
+            output_dir=str(Path(scratch) / "runs"))
+        result = finetune(config)
+        if result["status"] == "interrupted":
+            raise KeyboardInterrupt
+        return arms.found(Path(result["run"]), config)
+
+
+def report(record: Records) -> dict[str, Any]:
+    """Writes table.md and the figures; returns the numbers of every point, and what the claims came to."""
+    measured = arms.of(record.measured, record.about["settings"])
+    verdicts = claims.judge(measured)
+    (record.folder / "table.md").write_text(table.markdown(record.about, measured, verdicts))
+    figure.draw(record.about, measured, record.folder)
+    return {"claims": [verdict._asdict() for verdict in verdicts],
+            "arms": [arm.numbers for task in measured for arm in task.every]}
