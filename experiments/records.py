@@ -89,7 +89,10 @@ class Records:
         part = folder / "results.part"
         part.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
         part.replace(folder / "results.jsonl")
-        self.about = {**self.about, "started": before.get("started", self.about["started"])}
+        # It says when and with which code its first row was measured; each row has its own commit.
+        self._commit = self.about["commit"]
+        first = {"commit": self.rows[0]["commit"]} if self.rows else {}
+        self.about |= {name: before[name] for name in ("started", "date") if name in before} | first
         self._summarise("unfinished", None)
 
     def has(self, point: dict[str, Any]) -> bool:
@@ -98,7 +101,7 @@ class Records:
 
     def append(self, point: dict[str, Any], found: dict[str, Any]) -> None:
         """Keeps the row of one point; the row of an earlier failure of it goes."""
-        row = json.loads(json.dumps({"point": point, **found, "commit": self.about["commit"]}, allow_nan=False))
+        row = json.loads(json.dumps({"point": point, **found, "commit": self._commit}, allow_nan=False))
         self.rows.append(row)
         with (self.folder / "results.jsonl").open("a") as file:
             file.write(json.dumps(row) + "\n")
