@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
@@ -83,7 +84,7 @@ class Checkpoints:
                 raise InputError(f"{series.directory}/{step}: another model: {'; '.join(problems[:4])}")
             self.forget_after(step)
             return template.replace(params={**template.params, **items["params"]}, **items["training"]), about
-        if series.checkpoints:
+        if series.checkpoints and at is None:
             raise InputError(f"--resume: no checkpoint in {series.directory} can be read; nothing was changed; "
                              "--overwrite starts anew")
         return None
@@ -111,8 +112,8 @@ class Memory:
         """Nothing: the run cannot be gone on with."""
 
     def save_best(self, step: int, params: Any, about: dict[str, Any]) -> None:
-        """Holds the parameters."""
-        self._best = params
+        """Holds the parameters: copies, for they may be parts of larger arrays."""
+        self._best = jax.tree.map(np.array, params)
 
     def best(self) -> Any:
         """The parameters that were held last."""

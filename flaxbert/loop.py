@@ -44,10 +44,14 @@ class Loop:
                                      parallel.is_main()) for top in dict.fromkeys(run.top for run in self.runs)}
         for run, state in zip(self.runs, states, strict=True):
             run.begin(state, logs[run.top])
+            if run.going and run.patience_over():  # killed between its last evaluation and its result
+                run.status = "stopped"
         state, self.common = self.group.put(states, [run.going for run in self.runs])
+        step = int(states[0].step)
+        del states  # as large as the state on the devices
         try:
             with _signals(self):
-                state = self._train(state, int(states[0].step))
+                state = self._train(state, step)
         finally:
             for run in self.runs:
                 run.close()
@@ -103,16 +107,13 @@ class Loop:
                     run.sums["training_seconds"] += seconds
             if step == 0:
                 self._save(state)  # something to go back to, should the first steps fail
-            for run in self._with("running"):
-                if run.patience_over():  # killed between its last evaluation and its result
-                    run.status = "stopped"
             for plans, rows, batch in batches if self._with("running") else ():
-                if rows not in self.group.programs:  # compilation is no training time
+                if not self.group.program(rows):  # compilation is no training time
                     settle()
                     pause()
                     self.group.compile(rows, state, batch, self.common)
                 watch.go()
-                state, out = self.group.programs[rows](state, batch, self.common)
+                state, out = self.group.program(rows)(state, batch, self.common)
                 settle()  # the one before is waited for only now, so that the device never idles
                 step, pending = step + 1, (step + 1, out)
                 for run, plan in zip(self.runs, plans, strict=True):
@@ -127,6 +128,7 @@ class Loop:
                 pause()
                 if not self._with("running"):
                     break
+                going = len(self._with("running"))
                 better = self._evaluate(state) if evaluate else []
                 if not self._with("running"):
                     break
@@ -145,7 +147,8 @@ class Loop:
                     for run in self._with("running"):
                         run.status = "interrupted"
                     break
-                state = self.group.stop(state, [run.going for run in self.runs])
+                if len(self._with("running")) < going:
+                    state = self.group.stop(state, [run.going for run in self.runs])
         return state
 
     def _settle(self, pending: tuple[int, Any] | None, progress: Any, watch: "_Stopwatch") -> None:
@@ -166,8 +169,6 @@ class Loop:
                 if told and run.going:
                     run.log(step, "diagnostics", diagnostics.row(told, run.ready.trains))
                 losses.append(values["loss"])
-                if run.status == "failed" and run.name:
-                    run.tell(f"{run.failure}; it stands still, the others go on")
         rate = sum(run.rate("examples", watch.seconds) for run in going)
         progress.set_postfix({"loss": f"{statistics.fmean(losses):.4f}", "lr": f"{values['learning_rate']:.2e}",
                               "examples/s": f"{rate:.1f}"} if losses else {}, refresh=False)

@@ -255,6 +255,8 @@ def _named(paths: Sequence[str]) -> dict[str, str]:
 def _parts(path: str, checkpoint: str, encoders: dict[str, Any] | None = None) -> tuple:
     """What a `Predictor` is made of; `encoders` as of `pretrained.load`."""
     path = os.path.expanduser(path)
+    if os.path.isdir(path):
+        [path] = map(str, records.runs_of(Path(path)))
     source = pretrained.load(path, checkpoint, encoders=encoders)
     head = next((name for name in ("head", "mlm") if name in source.params), "")
     if not head:

@@ -34,7 +34,6 @@ from flaxbert.config import Config
 from flaxbert.data import Encoded, collate
 from flaxbert.errors import InputError, note
 from flaxbert.families import Family
-from flaxbert.inference import Inference
 from flaxbert.packing import Epochs, Plan
 from flaxbert.rates import Rate
 from flaxbert.steps import Fixed, TrainState, make_train_step, part
@@ -84,13 +83,6 @@ class Ready:
     def apply(self, params: Any, batch: Any, dropout: Any) -> jax.Array:
         """Logits of a batch."""
         return self.model.apply({"params": params}, batch, dropout)
-
-    def inference(self, placement: parallel.Placement) -> Inference:
-        """Forward passes over this run's splits."""
-        def apply(params: Any, batch: Any, dropout: Any) -> Any:
-            return self.family.readout(self.apply(params, batch, dropout), batch)
-        return Inference(apply, placement, self.config.packing, self.family.per_token, self.family.needs_labels,
-                         self.family.eval_batch)
 
     def optimization(self, **varied: jax.Array) -> tuple[optax.GradientTransformation, optax.Schedule]:
         """The optimizer over the tree of all leaves, and step -> learning rate.

@@ -133,7 +133,8 @@ def runs_of(folder: Path, seed: str = "best") -> list[Path]:
 
 def clear(path: Path) -> None:
     """Deletes all that a run's folder holds."""
-    for entry in path.iterdir():
+    # What says that it is a run goes last: a kill on the way leaves a run.
+    for entry in sorted(path.iterdir(), key=lambda entry: entry.name == "config.json"):
         shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
 
 

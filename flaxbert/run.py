@@ -62,7 +62,7 @@ class Run:
             return None
         state, about = found
         self.step, self.sums = about["step"], about["sums"]
-        self.status = about.get("status", "running")
+        self.status, self.failure = about["status"], about["failure"]
         return state
 
     def begin_anew(self) -> None:
@@ -105,6 +105,8 @@ class Run:
     def fail(self, why: str) -> None:
         """Nothing more can come of it."""
         self.status, self.failure = "failed", why
+        if self.name:
+            self.tell(f"{why}; it stands still, the others go on")
 
     def log(self, step: int, split: str, values: Mapping[str, Any]) -> None:
         """Writes a row."""
@@ -133,7 +135,8 @@ class Run:
     def _about(self) -> dict[str, Any]:
         self.tick()
         # A copy: it is written while the run counts on.
-        return {"step": self.step, "sums": dict(self.sums), "status": self.status, "config": self.config.to_json(),
+        return {"step": self.step, "sums": dict(self.sums), "status": self.status,
+                "failure": self.failure, "config": self.config.to_json(),
                 "labels": list(self.ready.task.labels), "versions": records.versions(), "backbone": self.backbone}
 
     def tick(self) -> None:

@@ -75,8 +75,17 @@ class Group:
         self.alone = not placement.runs
         self._all = (*runs, *[runs[-1]] * (max(placement.runs, 1) - len(runs)))
         self._varied = tuple(varied)
-        self.programs: dict[int, jax.stages.Compiled] = like.programs if like else {}
+        self._programs: dict[tuple, jax.stages.Compiled] = like._programs if like else {}
         self.inference = like.inference if like else self._inference()
+
+    @property
+    def size(self) -> int:
+        """How many runs its programs take."""
+        return len(self._all)
+
+    def only(self, numbers: Sequence[int]) -> "Group":
+        """These of its runs, in the same programs."""
+        return Group([self.runs[n] for n in numbers], self.placement, self._varied, self)
 
     # --- to the devices
 
@@ -123,10 +132,19 @@ class Group:
             batch = made[0] if self.alone else _stack(self._filled(made))
             yield plans, rows, self.placement.put_batch(batch, rows, not self.alone)
 
+    def program(self, rows: int) -> jax.stages.Compiled | None:
+        """The compiled step `(state, batch, common) -> (state, metrics)` for batches of R rows; None: not yet."""
+        return self._programs.get((rows, self._form))
+
     def compile(self, rows: int, state: Any, batch: Any, common: "Common") -> None:
-        """Makes the program of the step `(state, batch, common) -> (state, metrics)` for batches of R rows."""
+        """Makes it."""
         step = self._one if self.alone else self._together()
-        self.programs[rows] = self.placement.compile_train(step, state, batch, common)
+        self._programs[rows, self._form] = self.placement.compile_train(step, state, batch, common)
+
+    @property
+    def _form(self) -> tuple[bool, ...]:
+        """Which leaves of what no step changes have an axis of runs."""
+        return () if self.alone else tuple(jax.tree.leaves(self._differing))
 
     def _one(self, state: TrainState, batch: Any, common: "Common") -> Any:
         """The step of one run."""
@@ -192,13 +210,14 @@ class Group:
                          run.family.needs_labels, run.family.eval_batch)
 
 
-def groups(ready: Ready, configs: Sequence[Config], together: str) -> list[Group]:
+def groups(ready: Ready, configs: Sequence[Config], together: str, before: int = 0) -> list[Group]:
     """Runs as few programs, as many at a time as they say.
 
     Args:
       ready: one of them.
       configs: of all of them; they differ in seeds and in `VARIED` alone.
       together: --seeds_per_program.
+      before: with auto: how many trained at a time when they began; 0: they begin now.
 
     Raises:
       InputError: no such number, or pre-training.
@@ -207,8 +226,8 @@ def groups(ready: Ready, configs: Sequence[Config], together: str) -> list[Group
         raise InputError("--seeds: pre-training takes one --seed at a time")
     if together != "auto" and not (together.isdecimal() and int(together)):
         raise InputError(f"--seeds_per_program={together}: should be auto, or a number from 1 on")
-    most = min(len(configs), fitting(ready) if together == "auto" else int(together))
-    size = -(-len(configs) // -(-len(configs) // most))  # the last group is as full as can be
+    size = (before or balanced(len(configs), fitting(ready), ready.config)) if together == "auto" \
+        else balanced(len(configs), int(together))
     placement = parallel.make(ready.config, size if size > 1 else 0)
     runs = ready.siblings(configs, size, placement.shards)
     varied = [name for name in VARIED if len({getattr(config, name) for config in configs}) > 1]
@@ -218,23 +237,44 @@ def groups(ready: Ready, configs: Sequence[Config], together: str) -> list[Group
     return made
 
 
+def balanced(count: int, most: int, config: Config | None = None) -> int:
+    """The smallest S <= `most` that makes as few groups of `count` runs: the last is as full as can be.
+
+    With `config` rounded up to whole devices where runs are split over them, if `most` allows it.
+    """
+    size = -(-count // -(-count // min(count, most)))
+    devices = parallel.make(config).size if config and config.parallel == "jit" and not parallel.is_pod() else 1
+    whole = -(-size // devices) * devices
+    return whole if size > 1 and whole <= most else size
+
+
 def fitting(ready: Ready) -> int:
     """How many runs the memory of the devices holds side by side, as XLA plans one of them; on CPU 1.
 
-    There one after the other is faster: its cores are busy with one.
+    There one after the other is faster: its cores are busy with one. So it is 1 where the memory is not known, or
+    where each run has frozen layers of its own.
     """
-    if jax.default_backend() == "cpu":
-        return 1
-    alone = Group([ready], parallel.make(ready.config))
-    state, fixed = alone.put([ready.start()], [True])
-    _, rows, batch = next(alone.batches(0, 1))
-    alone.compile(rows, state, batch, fixed)
-    needs = alone.programs[rows].memory_analysis()
-    shared = sum(x.nbytes for x in jax.tree.leaves(fixed))
-    own = needs.argument_size_in_bytes + needs.output_size_in_bytes + needs.temp_size_in_bytes \
-        - needs.alias_size_in_bytes - shared
-    limit = jax.local_devices()[0].memory_stats()["bytes_limit"]
-    return max(1, int((MEMORY_USED * limit - shared) / max(own, 1))) * alone.placement.size
+    config, device = ready.config, jax.local_devices()[0]
+    own_frozen = config.random_init and not all(trees.flatten(ready.trains).values())
+
+    def count() -> str:
+        limit = (device.memory_stats() or {}).get("bytes_limit")
+        if device.platform == "cpu" or own_frozen or not limit:
+            return "1"
+        alone = Group([ready], parallel.JitPlacement([device]))
+        state, common = alone.put([ready.start()], [True])
+        rows = ready.row_counts[-1]  # the largest
+        plan = next(ready.epochs.plans(0, 1))
+        batch = alone.placement.put_batch(ready.batch(0, plan, rows, np.arange(rows)), rows)
+        alone.compile(rows, state, batch, common)
+        needs = alone.program(rows).memory_analysis()
+        shared = sum(x.nbytes for x in jax.tree.leaves(common))
+        own = needs.argument_size_in_bytes + needs.output_size_in_bytes + needs.temp_size_in_bytes \
+            - needs.alias_size_in_bytes - shared
+        return str(max(1, int((MEMORY_USED * limit - shared) / max(own, 1))))
+    each = int(parallel.agree(count))
+    # Every device has all runs, each with its share of the rows, under pmap and in a pod.
+    return each * (parallel.make(config).size if config.parallel == "jit" and not parallel.is_pod() else 1)
 
 
 def _stack(each: Sequence[Any]) -> Any:

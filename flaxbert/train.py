@@ -89,17 +89,19 @@ def _train(cells: Sequence[Cell], found: Mapping[Path, str], told: Callable[[Cel
     config = cells[0].config
     started = next((cell for cell in cells if found[cell.folder] == "started"), None)
     begun = records.read_run(started.folder)[1] if started else {}
-    # Without those that are done: beside them the others could not go on from where they were.
-    places = [(own, folder, cell) for cell in cells for own, folder in cell.places()
-              if found[cell.folder] != "started" or not (cell.config.seeds and _done(folder))]
+    places = [Place(own, folder, cell) for cell in cells for own, folder in cell.places()]
+    advice = (f"--batch_size={config.batch_size} and --max_length={config.max_length}: try a larger "
+              "--micro_batches, --remat, --dtype=bfloat16, or smaller values"
+              + (", or fewer --seeds_per_program" if len(places) > 1 else ""))
     failure: Exception | None = None
     try:
         placement = parallel.make(config)
         ready = prepare(config, placement.shards, begun)
-        if not places:
-            groups = []
-        elif config.seeds or len(cells) > 1:
-            groups = seeds.groups(ready, [own for own, _, _ in places], config.seeds_per_program)
+        if config.seeds or len(cells) > 1:
+            with parallel.memory_told(advice):
+                # Of all runs, done or not: so that each has the batches and the neighbours that it began with.
+                groups = seeds.groups(ready, [place.config for place in places], config.seeds_per_program,
+                                      begun.get("together", 0))
         else:
             groups = [Group([ready], placement)]
     except Exception as error:  # the other processes of a pod wait for an answer whatever happens
@@ -113,26 +115,34 @@ def _train(cells: Sequence[Cell], found: Mapping[Path, str], told: Callable[[Cel
     backbone = (begun.get("backbone") if begun
                 else pretrained.backbone(ready.pretrained, ready.trains, ready.task.kind))
     baseline = majority_baseline(ready.task, ready.splits["dev"])
-    if groups:
-        parallel.agree(lambda: _write(cells, found, ready, groups[0], backbone))
-    advice = (f"--batch_size={config.batch_size} and --max_length={config.max_length}: try a larger "
-              "--micro_batches, --remat, --dtype=bfloat16, or smaller values")
-    left, open_cells = list(places), [cell for cell in cells if cell.config.seeds and parallel.is_main()]
+    parallel.agree(lambda: _write_cells(cells, found, ready, groups[0], backbone))
+    left, open_cells = list(places), [cell for cell in cells if cell.config.seeds]
     for group in groups:
         here, left = left[:len(group.runs)], left[len(group.runs):]
-        with parallel.memory_told(f"{advice}, or fewer --seeds_per_program" if not group.alone else advice):
-            loop = Loop(group, [(folder, cell.folder) for _, folder, cell in here], backbone, baseline)
-            results = loop.go()
-        for (_, _, cell), result in zip(here, results, strict=True):
-            told(cell, result)
-        if loop.interrupted:
-            break
+        numbers = [n for n, place in enumerate(here) if not (place.cell.config.seeds and _done(place.folder))]
+        if numbers:
+            group, here = group.only(numbers), [here[n] for n in numbers]
+            parallel.agree(partial(_write_runs, here, group, backbone))
+            with parallel.memory_told(advice):
+                loop = Loop(group, [(place.folder, place.cell.folder) for place in here], backbone, baseline)
+                results = loop.go()
+            for place, result in zip(here, results, strict=True):
+                told(place.cell, result)
+            if not parallel.everywhere(not loop.interrupted):
+                break
         for cell in [cell for cell in open_cells if all(_done(folder) for _, folder in cell.places())]:
             open_cells.remove(cell)
-            _finish(cell, ready.task)
+            parallel.agree(partial(_finish, cell, ready.task))
     for cell in open_cells:
-        _finish(cell, ready.task)
-    parallel.barrier("end of all runs")
+        parallel.agree(partial(_finish, cell, ready.task))
+
+
+class Place(NamedTuple):
+    """A run of a cell: its settings and its folder."""
+
+    config: Config
+    folder: Path
+    cell: Cell
 
 
 def _done(folder: Path) -> bool:
@@ -151,7 +161,7 @@ def output_dir(config: Config, name: str) -> Path:
     return Path(config.output_dir or parallel.agree(free)).expanduser().resolve()
 
 
-def _finish(cell: Cell, task: Task) -> None:
+def _finish(cell: Cell, task: Task) -> str:
     """Writes what the seeds of a cell came to: result.json, and a box with a dot for each."""
     places = cell.places()
     done = {own.seed: records.read_result(folder) for own, folder in places if _done(folder)}
@@ -159,7 +169,8 @@ def _finish(cell: Cell, task: Task) -> None:
                 {seed: math.nan if result["status"] == "failed" else _dev(result, "metrics", task)
                  for seed, result in done.items()},
                 next((result["majority_baseline"] for result in done.values()), None))
-    best = {seed: score for seed, result in done.items() if not math.isnan(score := _dev(result, "best", task))}
+    best = {seed: score for seed, result in done.items()
+            if result["status"] == "finished" and not math.isnan(score := _dev(result, "best", task))}
     lost = [seed for seed, yes in zip(done, runs.failed, strict=True) if yes]
     records.write_json(cell.folder / "result.json", {
         "status": "finished" if len(done) == len(places) else "interrupted", "task": task.name,
@@ -171,6 +182,7 @@ def _finish(cell: Cell, task: Task) -> None:
     if done:
         figures.boxes([runs], cell.folder / "seeds.png")
         failures.figure(records.read_metrics(cell.folder), lost, cell.folder / "failures.png")
+    return ""
 
 
 def _dev(result: Mapping[str, Any], which: str, task: Task) -> float:
@@ -179,20 +191,24 @@ def _dev(result: Mapping[str, Any], which: str, task: Task) -> float:
     return math.nan if score is None else score
 
 
-def _write(cells: Sequence[Cell], found: Mapping[Path, str], ready: Ready, group: Group,
-           backbone: dict[str, str] | None) -> str:
-    """Writes what the runs are, before their first step."""
+def _write_cells(cells: Sequence[Cell], found: Mapping[Path, str], ready: Ready, group: Group,
+                 backbone: dict[str, str] | None) -> str:
+    """Writes what folders of many seeds are, before anything else is in them."""
     for cell in cells:
         if found[cell.folder] == "replaced":
             records.clear(cell.folder)
-        for own, folder in cell.places():
-            folder.mkdir(exist_ok=True)
-            _describe(folder, own, ready, group, backbone)
-            save_model_folder(folder / "model", {**ready.pretrained.settings,
-                                                 **head_settings(ready.task.kind, ready.task.labels)},
-                              ready.pretrained.tokenizer)
         if cell.config.seeds:
             _describe(cell.folder, cell.config, ready, group, backbone)
+    return ""
+
+
+def _write_runs(places: Sequence[Place], group: Group, backbone: dict[str, str] | None) -> str:
+    """Writes what the runs of a group are, before their first step."""
+    for place, ready in zip(places, group.runs, strict=True):
+        place.folder.mkdir(exist_ok=True)
+        _describe(place.folder, place.config, ready, group, backbone)
+        settings = {**ready.pretrained.settings, **head_settings(ready.task.kind, ready.task.labels)}
+        save_model_folder(place.folder / "model", settings, ready.pretrained.tokenizer)
     return ""
 
 
@@ -206,5 +222,5 @@ def _describe(folder: Path, config: Config, ready: Ready, group: Group, backbone
         "examples": {split: len(examples) for split, examples in ready.splits.items()},
         "steps": ready.total_steps, "row_length": ready.row_length, "row_counts": list(group.runs[0].row_counts),
         "cached_layers": list(ready.model.cached), "backbone": backbone, "weights": ready.pretrained.digest,
-        "together": len(group.runs), "versions": records.versions(),
+        "together": group.size, "versions": records.versions(),
         "devices": parallel.describe_devices(group.placement)})

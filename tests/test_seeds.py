@@ -7,7 +7,8 @@ import pytest
 from small import config, equal, interrupt, losses_of, result_of, rows_of
 
 import flaxbert
-from flaxbert import parallel, predict, train, trees
+from flaxbert import parallel, predict, prepare, train, trees
+from flaxbert import seeds as seeds_module
 from flaxbert.checkpoint import load_params
 from flaxbert.config import Config
 from flaxbert.errors import InputError
@@ -19,6 +20,12 @@ STRATEGIES = {"full": dict(), "freeze": dict(frozen_layers=1), "features": dict(
               "held": dict(mixout=0.3, pretrained_decay=0.1, reinit_layers=1)}
 SHORT = dict(max_steps=50, max_train_examples=64, max_eval_examples=32, batch_size=8, evals_per_epoch=1,
              learning_rate=1e-3, tensorboard=False)
+
+
+@pytest.fixture(autouse=True)
+def one_program(monkeypatch):
+    """Of the largest number of rows that any seed needs: compiling is most of the time here."""
+    monkeypatch.setattr(prepare, "PROGRAMS", 1)
 
 
 def losses(folder, seed, split="train", name="loss"):
@@ -39,15 +46,19 @@ def alone(deep, tmp_path_factory):
     return run
 
 
-@pytest.mark.parametrize(("name", "how", "devices"), [
-    ("full", "jit", 1), ("full", "jit", 4), ("full", "pmap", 4), ("freeze", "jit", 4), ("features", "jit", 1),
-    ("features", "jit", 4), ("held", "jit", 1)])
-def test_a_seed_among_others_is_the_run_that_it_is_alone(deep, alone, tmp_path, name, how, devices):
-    """Dropout on: losses of 50 steps within 1e-5; scores of dev too."""
-    result = train.finetune(config(deep, tmp_path / "run", **SHORT, **STRATEGIES[name], seeds=SEEDS, parallel=how,
-                                   devices=devices, seeds_per_program="3"))
-    assert (result["status"], result["seeds"]) == ("finished", [*SEEDS])
-    for seed in SEEDS[:2]:
+@pytest.mark.parametrize(("name", "how", "devices", "together"), [
+    ("full", "jit", 1, "3"), ("full", "pmap", 4, "3"), ("freeze", "jit", 1, "3"), ("freeze", "jit", 4, "3"),
+    ("features", "jit", 1, "3"), ("features", "jit", 4, "4"), ("held", "jit", 1, "2")])
+def test_a_seed_among_others_is_the_run_that_it_is_alone(deep, alone, tmp_path, name, how, devices, together):
+    """Dropout on: losses of 50 steps within 1e-5; scores of dev too.
+
+    Four together: each device has a run for itself. Two: the last is with a copy that stands still.
+    """
+    seeds = (*SEEDS, 5) if together == "4" else SEEDS
+    result = train.finetune(config(deep, tmp_path / "run", **SHORT, **STRATEGIES[name], seeds=seeds, parallel=how,
+                                   devices=devices, seeds_per_program=together))
+    assert (result["status"], result["seeds"]) == ("finished", [*seeds])
+    for seed in SEEDS[::2]:
         want, own = alone(name, seed), tmp_path / "run" / f"seed_{seed}"
         np.testing.assert_allclose(losses(tmp_path / "run", seed), losses(want, seed), rtol=0, atol=1e-5)
         np.testing.assert_allclose(losses(tmp_path / "run", seed, "dev"), losses(want, seed, "dev"), atol=1e-5)
@@ -55,7 +66,7 @@ def test_a_seed_among_others_is_the_run_that_it_is_alone(deep, alone, tmp_path, 
             got, expected = (trees.flatten(load_params(folder, which)[0]) for folder in (own, want))
             assert got.keys() == expected.keys()
         assert result_of(own)["best_step"] == result_of(want)["best_step"]
-    first, second = (losses(tmp_path / "run", seed) for seed in SEEDS[:2])
+    first, second = (losses(tmp_path / "run", seed) for seed in SEEDS[::2])
     assert max(abs(a - b) for a, b in zip(first, second, strict=True)) > 1e-2
 
 
@@ -255,3 +266,31 @@ def test_runs_that_are_done_do_not_hold_up_the_others(tiny, tmp_path, monkeypatc
         for seed in (0, 1):
             rows = [row["step"] for row in rows_of(tmp_path / str(rate)) if row["seed"] == seed]
             assert rows == [1, 2, 3, 4, 5, 6]
+
+
+def test_more_seeds_join_a_folder_that_is_done_or_half_done(tiny, tmp_path, monkeypatch):
+    """Groups of two: killed in the second, gone on with one seed more; what was done stays as it was."""
+    given = dict(**QUICK, seeds_per_program="2", save_every=3)
+    with monkeypatch.context() as patch:
+        interrupt(patch, 2 * 12 + 2 * 7, OSError("power cut"))
+        with pytest.raises(OSError, match="power cut"):
+            train.finetune(config(tiny, tmp_path / "run", **given, seeds=(0, 1, 2, 3)))
+    done = (tmp_path / "run" / "seed_1" / "result.json").read_text()
+    result = train.finetune(config(tiny, tmp_path / "run", **given, seeds=(0, 1, 2, 3, 4), resume=True))
+    assert (result["status"], result["seeds"]) == ("finished", [0, 1, 2, 3, 4])
+    assert (tmp_path / "run" / "seed_1" / "result.json").read_text() == done
+    for seed in range(5):
+        steps = [row["step"] for row in rows_of(tmp_path / "run") if row["seed"] == seed]
+        assert steps == list(range(1, 13))
+
+
+@pytest.mark.parametrize(("count", "most", "size"), [(25, 7, 7), (25, 13, 13), (25, 100, 25), (7, 3, 3), (4, 3, 2),
+                                                     (1, 9, 1), (6, 1, 1)])
+def test_groups_are_as_few_and_as_even_as_can_be(count, most, size):
+    assert seeds_module.balanced(count, most) == size
+
+
+def test_whole_devices_are_filled_where_memory_allows_it():
+    assert seeds_module.balanced(25, 100, Config.make(devices=4)) == 28
+    assert seeds_module.balanced(25, 25, Config.make(devices=4)) == 25
+    assert seeds_module.balanced(25, 100, Config.make(devices=4, parallel="pmap")) == 25
