@@ -7,7 +7,7 @@ import statistics
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +39,24 @@ class Loop:
 
     def go(self) -> list[dict[str, Any]]:
         """Runs to the end, an interruption or losses that are not finite; writes and returns each result.json."""
+        with ExitStack() as opened:
+            results = self._go(opened)
+        for run, result in zip(self.runs, results, strict=True):
+            if parallel.is_main():
+                run.write_result(result)
+        parallel.barrier("end of run")
+        return results
+
+    def _go(self, opened: ExitStack) -> list[dict[str, Any]]:
+        """Likewise, but for writing results; `opened` closes the logs, whatever happens."""
         states = (self.config.resume and self._restored()) or [run.ready.start() for run in self.runs]
         logs = {top: records.Metrics(top, {run.config.seed: run.step for run in self.runs if run.top == top},
                                      parallel.is_main()) for top in dict.fromkeys(run.top for run in self.runs)}
+        for log in logs.values():
+            opened.callback(log.close)
         for run, state in zip(self.runs, states, strict=True):
             run.begin(state, logs[run.top])
+            opened.callback(run.events.close)
             if run.going and run.patience_over():  # killed between its last evaluation and its result
                 run.status = "stopped"
         state, self.common = self.group.put(states, [run.going for run in self.runs])
@@ -54,20 +67,13 @@ class Loop:
                 state = self._train(state, step)
         finally:
             for run in self.runs:
-                run.close()
+                run.checkpoints.close()
         for run in self.runs:
             run.status = {"running": "finished", "stopped": "finished"}.get(run.status, run.status)
         self._score(state, self._scored_splits(), self._with("finished"))
         best = self._best_scores(state)
-        for log in logs.values():
-            log.close()
         common = {"devices": self.placement.size, "together": len(self.runs), "majority_baseline": self.baseline}
-        results = [{**run.result(best[run]), **common} for run in self.runs]
-        for run, result in zip(self.runs, results, strict=True):
-            if parallel.is_main():
-                run.write_result(result)
-        parallel.barrier("end of run")
-        return results
+        return [{**run.result(best[run]), **common} for run in self.runs]
 
     def _with(self, status: str) -> list[Run]:
         return [run for run in self.runs if run.status == status]

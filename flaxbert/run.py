@@ -76,11 +76,6 @@ class Run:
         self.events = records.Events(self.folder, self.step, self.config.tensorboard and parallel.is_main())
         self._begun = time.perf_counter() - self.sums["seconds"]
 
-    def close(self) -> None:
-        """Waits until everything is on disk."""
-        self.checkpoints.close()
-        self.events.close()
-
     # --- counting and logging
 
     def count(self, plan: Any, rows: int) -> None:

@@ -18,7 +18,7 @@ from flaxbert.prepare import Ready
 SEEDS = (3, 1, 4)
 STRATEGIES = {"full": dict(), "freeze": dict(frozen_layers=1), "features": dict(strategy="features", layers="1,2"),
               "held": dict(mixout=0.3, pretrained_decay=0.1, reinit_layers=1)}
-SHORT = dict(max_steps=50, max_train_examples=64, max_eval_examples=32, batch_size=8, evals_per_epoch=1,
+SHORT = dict(max_steps=50, max_train_examples=64, max_eval_examples=32, batch_size=8, evals_per_epoch=0,
              learning_rate=1e-3, tensorboard=False)
 
 
