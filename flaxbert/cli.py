@@ -123,7 +123,8 @@ def _features(settings: dict[str, Any]) -> None:
 
 
 def _sweep(settings: dict[str, Any]) -> None:
-    from flaxbert.sweep import read_grid, sweep
+    from flaxbert.grid import read_grid
+    from flaxbert.sweep import sweep
     result = sweep(read_grid(settings.pop("grid")), **settings)
     run = result["run"]
     if result["status"] == "interrupted":

@@ -72,7 +72,7 @@ class Run:
 
     def begin(self, state: TrainState, metrics: records.Metrics) -> None:
         """Opens its log, which it may share with runs of other seeds, at this state at rest."""
-        self.params, self.metrics = state.params, metrics
+        self.frozen, self.metrics = trees.split(state.params, self.ready.trains)[1], metrics
         self.events = records.Events(self.folder, self.step, self.config.tensorboard and parallel.is_main())
         self._begun = time.perf_counter() - self.sums["seconds"]
 
@@ -125,7 +125,7 @@ class Run:
         self.checkpoints.save_best(self.step, self._kept(trained), self._about())
 
     def _kept(self, trained: Any) -> dict[str, Any]:
-        return kept(trees.merge(self.params, trained), self.backbone)
+        return kept(trees.merge(self.frozen, trained), self.backbone)
 
     def _about(self) -> dict[str, Any]:
         self.tick()
@@ -141,7 +141,7 @@ class Run:
     def best_params(self) -> Any:
         """The parameters that train of the best evaluation, on the host."""
         params = self.checkpoints.best() if isinstance(self.checkpoints, Memory) else load_params(self.folder)[0]
-        return trees.split(trees.merge(self.params, params), self.ready.trains)[0]
+        return trees.split(trees.merge(self.frozen, params), self.ready.trains)[0]
 
     # --- scores
 

@@ -12,54 +12,22 @@ import itertools
 import json
 import math
 import os
-import re
-import zlib
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from flaxbert import disk_cache, optimizers, parallel, records, strategies, tasks, train
+from flaxbert import disk_cache, parallel, records, train
 from flaxbert.config import Config
-from flaxbert.errors import InputError, note, one_of
+from flaxbert.errors import InputError, note
+from flaxbert.grid import Point, groups_of, points_of, text
 from flaxbert.progress import bar
-from flaxbert.seeds import VARIED
 from flaxbert.statistics import figures
 from flaxbert.statistics.distribution import summary
 from flaxbert.statistics.runs import Runs
 
 FORMAT = 1  # of sweep.json and of the rows
-LONGEST_NAME = 200  # of a cell's folder; file systems allow 255 bytes
-
-_FIELDS = {f.name: f.type for f in dataclasses.fields(Config)}
-# Settings that no grid may be over, and why.
-_NOT_SWEPT = {
-    **dict.fromkeys(("seed", "seeds"), "give --seeds=1:5, or 1,2,5"),
-    **dict.fromkeys(("output_dir", "resume", "overwrite"), "each cell has a folder of its own in --output_dir"),
-    **dict.fromkeys(("distributed", "coordinator_address", "num_processes", "process_id", "compilation_cache"),
-                    "one process has one; give it as a flag"),
-}
-# Type of a setting -> its value as text -> the value; ValueError or KeyError where it is none.
-_READERS = {bool: lambda text: {"true": True, "false": False}[text.lower()], int: int, float: float,
-            float | None: lambda text: None if text == "none" else float(text),
-            tuple[str, ...]: lambda text: tuple(text.split(",")),
-            tuple[float, ...]: lambda text: tuple(map(float, text.split(",")))}
-
-
-class Point(NamedTuple):
-    """One cell of a grid.
-
-    Attributes:
-      name: of its folder.
-      values: setting -> value, of the settings that the grid is over.
-      config: all its settings, with `seeds`.
-    """
-
-    name: str
-    values: dict[str, Any]
-    config: Config
 
 
 def sweep(grid: Mapping[str, Sequence[Any]], **given: Any) -> dict[str, Any]:
@@ -97,93 +65,6 @@ def sweep(grid: Mapping[str, Sequence[Any]], **given: Any) -> dict[str, Any]:
             status, errors = _train(folder, points, rows, progress)
         found = {"run": str(folder), "status": status, "done": rows.done(points), "runs": total, "errors": errors}
         return found if status == "interrupted" else {**found, **_conclude(folder, points, rows, found)}
-
-
-# --- the grid
-
-def read_grid(texts: Sequence[str]) -> dict[str, list[Any]]:
-    """What --grid says: NAME=VALUE,VALUE,... each. Values that hold commas themselves are separated by semicolons.
-
-    A value that is none of its setting's type is left as text; `Config.make` says what would be right.
-
-    Raises:
-      InputError: another form, no such setting, one twice, or an empty value.
-    """
-    grid: dict[str, list[Any]] = {}
-    for text in texts:
-        name, equals, values = text.partition("=")
-        if not equals:
-            raise InputError(f"--grid={text}: write --grid=NAME=VALUE,VALUE,...")
-        one_of(name, _FIELDS, "--grid")
-        if name in grid:
-            raise InputError(f"--grid={name}: more than once; write all its values in one")
-        parts = values.split(";" if ";" in values else ",")
-        if not all(parts):
-            raise InputError(f"--grid={text}: {'a value is empty' if values else 'no values'}")
-        grid[name] = [_typed(_FIELDS[name], part) for part in parts]
-    return grid
-
-
-def _typed(kind: Any, text: str) -> Any:
-    try:
-        return _READERS.get(kind, str)(text)
-    except (ValueError, KeyError):
-        return text
-
-
-def points_of(grid: Mapping[str, Sequence[Any]], given: Mapping[str, Any]) -> list[Point]:
-    """The cells of a grid, those of its first setting's first value first; arguments and errors as of `sweep`.
-
-    All that can be checked without data and weights is: nobody wants to hear of it after half of the runs.
-    """
-    if not grid:
-        raise InputError("--grid: no setting to sweep; write --grid=NAME=VALUE,VALUE,...")
-    for name, values in grid.items():
-        one_of(name, _FIELDS, "--grid")
-        if name in _NOT_SWEPT:
-            raise InputError(f"--grid={name}: not over this one; {_NOT_SWEPT[name]}")
-        if name in given:
-            raise InputError(f"--grid={name}: not together with --{name}")
-        if not len(values):
-            raise InputError(f"--grid={name}: no values")
-    points = []
-    for values in itertools.product(*grid.values()):
-        config = Config.make(**given, **dict(zip(grid, values, strict=True)))
-        own = {name: getattr(config, name) for name in grid}
-        if tasks.resolve(config).kind == "pretraining":
-            raise InputError(f"--task={config.task}: a sweep fine-tunes; for one pre-training run after the other "
-                             "there is `flaxbert pretrain`")
-        one_of(config.strategy, tuple(strategies.STRATEGIES), "--strategy")
-        optimizers.check(config)
-        config = tasks.settled(config.absolute())
-        config = dataclasses.replace(config, seeds=config.seeds or (config.seed,), seed=Config.seed)
-        points.append(Point(_name(own), own, config))
-    for name, count in Counter(point.name for point in points).items():
-        if count > 1:
-            raise InputError(f"--grid: {name} more than once")
-    return points
-
-
-def _text(value: Any) -> str:
-    """A setting's value as a flag has it."""
-    if isinstance(value, list | tuple):
-        return ",".join(map(str, value))
-    return str(value).lower() if isinstance(value, bool | None) else str(value)
-
-
-def _name(values: Mapping[str, Any]) -> str:
-    """What a cell's folder is called; with a checksum where the values alone are no good name."""
-    name = ",".join(f"{setting}={_text(value)}" for setting, value in values.items())
-    plain = re.sub(r"[^\w.,=+-]", "-", name)[:LONGEST_NAME]
-    return name if plain == name else f"{plain}-{zlib.crc32(name.encode()):08x}"
-
-
-def groups_of(points: Sequence[Point]) -> list[list[Point]]:
-    """Those that the same programs train."""
-    found: dict[Config, list[Point]] = {}
-    for point in points:
-        found.setdefault(dataclasses.replace(point.config, **dict.fromkeys(VARIED)), []).append(point)
-    return list(found.values())
 
 
 # --- the folder
@@ -237,7 +118,7 @@ def _changes(file: Path, now: Mapping[str, Any]) -> list[str]:
                  "--seeds": (before["seeds"], now["seeds"])}
         lacking = {flag: [value for value in old if value not in new] for flag, (old, new) in lists.items()}
         if any(lacking.values()):
-            return [f"{flag} lacks {', '.join(map(_text, values))}" for flag, values in lacking.items() if values]
+            return [f"{flag} lacks {', '.join(map(text, values))}" for flag, values in lacking.items() if values]
         for cell in before["cells"]:
             old, new = (Config.from_json({**about["settings"], **about["cells"][cell]}) for about in (before, now))
             if changes := dataclasses.replace(old, seeds=new.seeds).differences(new):
@@ -319,7 +200,7 @@ class Rows:
         for row in rows:
             score = (row["dev"] or {}).get(metric)
             scores[row["seed"]] = math.nan if score is None else score
-        return Runs("\n".join(map(_text, point.values.values())), rows[0]["task"], metric, scores,
+        return Runs("\n".join(map(text, point.values.values())), rows[0]["task"], metric, scores,
                     rows[0]["majority_baseline"])
 
     def done(self, points: Sequence[Point]) -> int:
@@ -339,6 +220,7 @@ def _train(folder: Path, points: Sequence[Point], rows: Rows, progress: Any) -> 
       InputError: the first ones could not, and there is no result at all.
     """
     errors: dict[str, str] = {}
+    most = sum(len(point.config.seeds) for point in points)
     named = {folder / point.name: point for point in points}
 
     def told(cell: train.Cell, result: dict[str, Any]) -> None:
@@ -354,7 +236,7 @@ def _train(folder: Path, points: Sequence[Point], rows: Rows, progress: Any) -> 
             continue
         parallel.start(cells[0].config)
         try:
-            results = train.train_cells(cells, told)
+            results, stopped = train.train_cells(cells, told)
         except InputError as error:
             if not rows.done(points):
                 if parallel.is_main() and not any(each.is_dir() for each in folder.iterdir()):
@@ -365,7 +247,8 @@ def _train(folder: Path, points: Sequence[Point], rows: Rows, progress: Any) -> 
             note(f"{', '.join(names)}: {error}")
             errors |= dict.fromkeys(names, str(error))
             continue
-        if any(result["status"] == "interrupted" for result in results):
+        # In the last step of a group all of its runs are there, and yet no other is to begin.
+        if any(result["status"] == "interrupted" for result in results) or (stopped and rows.done(points) < most):
             return "interrupted", errors
     return "incomplete" if errors else "finished", errors
 
@@ -409,7 +292,7 @@ def _table(cells: Sequence[Mapping[str, Any]], best: Sequence[str], errors: Mapp
     rows = [(*cells[0]["grid"], "mean ± std", "median", "min", "max", "failed", "n", "")]
     for cell in cells:
         spread = "" if cell["std"] is None else f" ± {cell['std']:.4f}"
-        rows.append((*map(_text, cell["grid"].values()), f"{cell['mean']:.4f}{spread}",
+        rows.append((*map(text, cell["grid"].values()), f"{cell['mean']:.4f}{spread}",
                      *(f"{cell[name]:.4f}" for name in ("median", "min", "max")), str(cell["failed"]),
                      str(cell["n"]), "best" if cell["cell"] in best else ""))
     widths = [max(3, *map(len, column)) for column in zip(*rows, strict=True)]

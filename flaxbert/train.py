@@ -56,7 +56,7 @@ def finetune(config: Config) -> dict[str, Any]:
     config = tasks.settled(config.absolute())
     parallel.start(config)
     folder = output_dir(config, f"{config.task}-{config.strategy}-{'seeds' if config.seeds else config.seed}")
-    [result] = train_cells([Cell(folder, config)])
+    [result], _ = train_cells([Cell(folder, config)])
     if result["status"] == "failed":
         raise RunFailed(f"{result['failure']}; the last good checkpoint is in {folder}/checkpoints; try a smaller "
                         "--learning_rate")
@@ -64,12 +64,15 @@ def finetune(config: Config) -> dict[str, Any]:
 
 
 def train_cells(cells: Sequence[Cell], told: Callable[[Cell, dict[str, Any]], None] = lambda *_: None
-                ) -> list[dict[str, Any]]:
-    """Trains all runs of these cells with the same programs; returns the result.json of each cell.
+                ) -> tuple[list[dict[str, Any]], bool]:
+    """Trains all runs of these cells with the same programs.
 
     Args:
       cells: their settings differ in `seeds.VARIED` and in seeds alone; as `tasks.settled` leaves them.
       told: called with each run's result.json as soon as it is there; not for those of an earlier call.
+
+    Returns:
+      the result.json of each cell, and whether it was asked to stop, be it in the very last step.
 
     Raises:
       InputError: as of `finetune`.
@@ -79,13 +82,12 @@ def train_cells(cells: Sequence[Cell], told: Callable[[Cell, dict[str, Any]], No
     for cell in cells:
         if cell not in todo:
             note(f"{cell.folder}: already finished; nothing to do")
-    if todo:
-        _train(todo, found, told)
-    return [records.read_result(cell.folder) or {"status": "interrupted"} for cell in cells]
+    stopped = _train(todo, found, told) if todo else False
+    return [records.read_result(cell.folder) or {"status": "interrupted"} for cell in cells], stopped
 
 
-def _train(cells: Sequence[Cell], found: Mapping[Path, str], told: Callable[[Cell, dict[str, Any]], None]) -> None:
-    """Trains cells that are not finished; `found`: what `records.claim` said of their folders."""
+def _train(cells: Sequence[Cell], found: Mapping[Path, str], told: Callable[[Cell, dict[str, Any]], None]) -> bool:
+    """Trains cells that are not finished; `found`: what `records.claim` said. Whether it was asked to stop."""
     config = cells[0].config
     started = next((cell for cell in cells if found[cell.folder] == "started"), None)
     begun = records.read_run(started.folder)[1] if started else {}
@@ -116,7 +118,7 @@ def _train(cells: Sequence[Cell], found: Mapping[Path, str], told: Callable[[Cel
                 else pretrained.backbone(ready.pretrained, ready.trains, ready.task.kind))
     baseline = majority_baseline(ready.task, ready.splits["dev"])
     parallel.agree(lambda: _write_cells(cells, found, ready, groups[0], backbone))
-    left, open_cells = list(places), [cell for cell in cells if cell.config.seeds]
+    left, open_cells, stopped = list(places), [cell for cell in cells if cell.config.seeds], False
     for group in groups:
         here, left = left[:len(group.runs)], left[len(group.runs):]
         numbers = [n for n, place in enumerate(here) if not (place.cell.config.seeds and _done(place.folder))]
@@ -128,13 +130,15 @@ def _train(cells: Sequence[Cell], found: Mapping[Path, str], told: Callable[[Cel
                 results = loop.go()
             for place, result in zip(here, results, strict=True):
                 told(place.cell, result)
-            if not parallel.everywhere(not loop.interrupted):
+            stopped = not parallel.everywhere(not loop.interrupted)
+            if stopped:
                 break
         for cell in [cell for cell in open_cells if all(_done(folder) for _, folder in cell.places())]:
             open_cells.remove(cell)
             parallel.agree(partial(_finish, cell, ready.task))
     for cell in open_cells:
         parallel.agree(partial(_finish, cell, ready.task))
+    return stopped
 
 
 class Place(NamedTuple):

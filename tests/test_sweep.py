@@ -9,7 +9,8 @@ from small import call, command, flags, interrupt, refused, result_of, settings
 
 from flaxbert import disk_cache, tasks, train
 from flaxbert.errors import InputError
-from flaxbert.sweep import groups_of, points_of, read_grid, sweep
+from flaxbert.grid import groups_of, points_of, read_grid
+from flaxbert.sweep import sweep
 
 RATES = {"learning_rate": [1e-3, 3e-3]}
 
@@ -178,7 +179,9 @@ def test_killed_it_repeats_nothing(tiny, tmp_path):
 
 @pytest.fixture
 def trained(monkeypatch):
-    """What was trained, as (cell, seed). A run scores by its learning rate, and one of 9 epochs is refused."""
+    """What was trained, as (cell, seed). A run scores by its learning rate, one of 9 epochs is refused, and
+    one of 8 is asked to stop in its last step.
+    """
     done = []
 
     def train_cells(cells, told):
@@ -200,7 +203,7 @@ def trained(monkeypatch):
                 told(cell, result)
             (cell.folder / "result.json").write_text(json.dumps(
                 {"status": "finished", "seeds": cell.config.seeds}))
-        return [{"status": "finished"} for _ in cells]
+        return [{"status": "finished"} for _ in cells], cells[-1].config.epochs == 8
     monkeypatch.setattr(train, "train_cells", train_cells)
     return done
 
@@ -282,6 +285,14 @@ def test_a_cell_that_cannot_be_trained_does_not_keep_the_others_from_it(trained,
     assert "\nnot trained: epochs=9.0: 9 epochs are too many\n" in out
     assert json.loads((folder / "summary.json").read_text())["status"] == "incomplete"
     assert trained == keys_of(folder) == [("epochs=1.0", 0), ("epochs=2.0", 0)]
+
+
+def test_asked_to_stop_in_the_last_step_of_a_run_it_begins_no_other(trained, tmp_path):
+    given = dict(grid={"epochs": [8, 2]}, output_dir=tmp_path / "sweep")
+    result = sweep(**given)
+    assert (result["status"], result["done"], trained) == ("interrupted", 1, [("epochs=8.0", 0)])
+    assert sweep(**given)["status"] == "finished"
+    assert sweep({"epochs": [8]}, output_dir=tmp_path / "alone")["status"] == "finished"  # nothing was left to do
 
 
 # --- compare
