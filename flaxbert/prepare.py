@@ -133,12 +133,6 @@ class Ready:
         arrays = collate(self.encoded["train"], plan, rows, self.row_length, self.slots, local)
         return self.family.train_batch(arrays, step)
 
-    def batches(self, placement: parallel.Placement, first: int, last: int):
-        """Yields (plan, rows, batch on the devices) of steps first, ..., last - 1."""
-        for step, plan in enumerate(self.epochs.plans(first, last), start=first):
-            rows = packing.smallest(self.row_counts, plan.rows)
-            yield plan, rows, placement.put_batch(self.batch(step, plan, rows, placement.local_rows(rows)), rows)
-
     def siblings(self, configs: Sequence[Config], together: int, shards: int) -> list["Ready"]:
         """The runs that differ from this one in `config.seed` and in what `optimization` may vary.
 

@@ -119,7 +119,8 @@ def test_throughput_writes_a_record_and_a_second_run_repeats_nothing(told, tmp_p
     (["nonsense"], "study=nonsense: unknown; valid: "),
     (["throughput", "--preset=huge"], "--preset=huge: unknown; valid: tiny, small, paper"),
     (["throughput", "--models=gpt"], "--models=gpt: unknown; valid: bundled, minilm, tiny, bert_base, bert_large"),
-    (["throughput", "--parts=all"], "--parts=all: unknown; valid: speed, savings"),
+    (["throughput", "--parts=all"], "--parts=all: unknown; valid: speed, savings, seeds"),
+    (["throughput", "--counts=1,0"], "--counts=1,0: should be numbers of seeds, from 1 on"),
     (["throughput", "--frozen=eight"], "--frozen=eight: should be numbers of layers"),
     (["throughput", "--nonsense=1"], "Unknown command line flag 'nonsense'"),
     (["throughput", "small"], "small: not a flag"),
@@ -217,6 +218,33 @@ def test_savings_are_seen_in_programs_and_epochs(told, tmp_path):
     assert "8.000 to 8.000 bytes a trained parameter" in table
     assert (folder / "savings.png").stat().st_size > 5000
     assert not (folder / "figure.png").exists()
+
+
+def test_seeds_together_are_timed_beside_one_after_the_other(told, tmp_path):
+    folder = tmp_path / "record"
+    status, _, err = told("throughput", "--preset=tiny", "--parts=seeds", f"--output={folder}")
+    assert status == 0, err
+    one, two = rows(folder)
+    assert [row["point"]["seeds"] for row in (one, two)] == [1, 2]
+    for row in (one, two):
+        assert len(row["rounds"]) == 2
+        assert all(seconds > 0 for each in row["rounds"] for seconds in each.values())
+        assert row["together"]["padding_share"] == row["in_turn"]["padding_share"] == 0
+    assert two["together"]["program_bytes"] > 1.2 * one["together"]["program_bytes"]
+    assert two["in_turn"]["program_bytes"] == one["in_turn"]["program_bytes"]
+    assert (folder / "table.md").read_text().count("| tiny | full-length | 4 x 32 | float32 |") == 2
+    assert (folder / "seeds.png").stat().st_size > 5000
+
+
+def test_what_was_wanted_of_seeds_together_is_wanted_of_accelerators():
+    from experiments.throughput import together
+    entries = together.compare([{
+        "point": {"model": model, "seeds": 25},
+        "rounds": [dict(together=1.0, in_turn=times) for times in (faster, 3 * faster, 0.5 * faster)]}
+        for model, faster in (("bert_base", 1.6), ("bundled", 9.0))])
+    assert entries[0]["faster"] == {"median": 1.6, "lowest": 0.8, "highest": pytest.approx(4.8)}
+    assert [(each["found"], each["met"]) for each in together.targets(entries, "gpu")] == [(1.6, True), (9, False)]
+    assert [(each["found"], each["met"]) for each in together.targets(entries, "cpu")] == [(None, None)] * 2
 
 
 def test_gains_are_medians_over_the_rounds_beside_theory():

@@ -6,6 +6,7 @@ Letters: L layers, k of them frozen.
 import statistics
 from typing import Any
 
+from experiments.throughput.measure import summary
 from experiments.throughput.savings import setup_of
 
 HOW = ("uncached", "cached")
@@ -62,7 +63,7 @@ def compare(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         found.append({
             "setup": setup_of(point), "strategy": point["strategy"], "frozen": point["frozen"],
             "layers": row["layers"], "examples": row["examples"], "step": step, "epoch": epoch,
-            "faster": {how: _summary([each["full"] / each[how] for each in rounds]) for how in names},
+            "faster": {how: summary([each["full"] / each[how] for each in rounds]) for how in names},
             "theory": theory(row["layers"], point["frozen"]) if point["strategy"] == "freeze" else {},
             "program": {how: each for how, each in program.items() if each}})
     return sorted(found, key=lambda entry: (entry["strategy"] == "features", entry["frozen"]))
@@ -70,10 +71,6 @@ def compare(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _key(point: dict[str, Any], cached: bool) -> tuple:
     return (*setup_of(point).values(), point["strategy"], point["frozen"], cached)
-
-
-def _summary(values: list[float]) -> dict[str, float]:
-    return {"median": statistics.median(values), "lowest": min(values), "highest": max(values)}
 
 
 def memory(program: dict[str, Any]) -> int | None:

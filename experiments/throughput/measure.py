@@ -3,10 +3,11 @@
 Letters: R rows, T tokens a row, B examples a batch.
 """
 
+import dataclasses
 import math
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,7 @@ from flaxbert import packing, parallel, trees
 from flaxbert.config import Config
 from flaxbert.data import prefetch
 from flaxbert.prepare import Ready, parameters_trained, prepare
+from flaxbert.seeds import Group
 
 # Side of the matrices, and multiplications at a time: enough for the full rate, tens of milliseconds.
 MATMUL = {"cpu": (2048, 1), "other": (8192, 8)}
@@ -27,63 +29,74 @@ MATMUL = {"cpu": (2048, 1), "other": (8192, 8)}
 
 @dataclass(frozen=True)
 class Programs:
-    """A run made ready, with every program that its steps need.
+    """Runs made ready, with every program that their steps need.
 
     Attributes:
-      ready: what `prepare` made.
-      placement: where it runs.
-      by_rows: R -> compiled training step.
+      groups: of the same programs; they step in turn. Mostly one, of one run.
       flops: R -> floating point operations of one step over all devices, as XLA counts them.
-      state: what `Ready.parted` gives, on the devices, after one step of each program.
+      state: what `Group.put` gives for the first group, after one step of each program.
       seconds: of tracing and compiling them all.
     """
 
-    ready: Ready
-    placement: parallel.Placement
-    by_rows: dict[int, jax.stages.Compiled]
+    groups: tuple[Group, ...]
     flops: dict[int, float]
     state: Any
     seconds: float
 
+    @property
+    def ready(self) -> Ready:
+        """The first of the runs."""
+        return self.groups[0].runs[0]
+
     def placed(self) -> Any:
-        """The beginning of the run: what `Ready.parted` gives, on the devices."""
-        return tuple(map(self.placement.put, self.ready.parted(self.ready.start())))
+        """The beginning of the first group's runs: what `Group.put` gives."""
+        runs = self.groups[0].runs
+        return self.groups[0].put([run.start() for run in runs], [True] * len(runs))
+
+    def batches(self) -> Iterator[tuple]:
+        """What `Group.batches` gives for the whole length of the runs: of one group and the next, by turns."""
+        for each in zip(*(group.batches(0, self.ready.total_steps) for group in self.groups), strict=True):
+            yield from each
 
     def flops_per_step(self) -> float:
-        """The mean over the steps of the run."""
+        """The mean over the steps of a lone run."""
         plans = self.ready.epochs.plans(0, self.ready.total_steps)
         return statistics.fmean(self.flops[packing.smallest(self.ready.row_counts, plan.rows)] for plan in plans)
 
     def bytes(self) -> int | None:
         """The largest memory need of a step on one device, as XLA plans it: state, batch and temporaries."""
-        needs = [program.memory_analysis() for program in self.by_rows.values()]
+        needs = [self.groups[0].program(rows).memory_analysis() for rows in self.flops]
         if None in needs:
             return None
         return max(n.argument_size_in_bytes + n.output_size_in_bytes + n.temp_size_in_bytes
                    - n.alias_size_in_bytes for n in needs)
 
 
-def compile_programs(config: Config) -> Programs:
-    """Prepares the run that `config` describes, compiles all its training steps and runs each once."""
+def made_ready(config: Config) -> tuple[Ready, parallel.Placement]:
+    """The run that `config` describes, and where it runs."""
     parallel.start(config)
     placement = parallel.make(config)
-    ready = prepare(config, placement.shards)
-    state, fixed = map(placement.put, ready.parted(ready.start()))
-    by_rows: dict[int, jax.stages.Compiled] = {}
-    seconds = 0.0
+    return prepare(config, placement.shards), placement
+
+
+def compile_programs(groups: Sequence[Group]) -> Programs:
+    """Compiles all training steps of groups that share their programs, and runs each once."""
+    first, *_ = groups
+    made = Programs(tuple(groups), {}, None, 0.0)
+    (state, common), seconds = made.placed(), 0.0
     with _no_compilation_cache():
-        for _, rows, batch in ready.batches(placement, 0, ready.total_steps):
-            if rows in by_rows:
+        for _, rows, batch in made.batches():
+            if rows in made.flops:
                 continue
             begun = time.perf_counter()
-            step = ready.train_step(placement.axis)
-            by_rows[rows] = placement.compile_train(step, state, batch, fixed)
+            first.compile(rows, state, batch, common)
             seconds += time.perf_counter() - begun
-            state, _ = by_rows[rows](state, batch, fixed)
-            if len(by_rows) == len(ready.row_counts):
+            program = first.program(rows)
+            made.flops[rows] = program.cost_analysis()["flops"] * first.placement.size
+            state, _ = program(state, batch, common)
+            if len(made.flops) == len(made.ready.row_counts):
                 break
-    flops = {rows: program.cost_analysis()["flops"] * placement.shards for rows, program in by_rows.items()}
-    return Programs(ready, placement, by_rows, flops, jax.block_until_ready((state, fixed)), seconds)
+    return dataclasses.replace(made, state=jax.block_until_ready((state, common)), seconds=seconds)
 
 
 @contextmanager
@@ -129,18 +142,17 @@ class Training:
     """Trains as the loop does: batches made in the background, the step before waited for after a dispatch.
 
     Args:
-      programs: compiled. Its run's batches are gone through again and again.
-      state: what `Ready.parted` gives, on the devices; it is used up.
+      programs: compiled. Its runs' batches are gone through again and again.
+      state: what `Group.put` gives; it is used up.
     """
 
     def __init__(self, programs: Programs, state: Any):
-        self._programs, (self._state, self._fixed) = programs, state
+        self._programs, (self._state, self._common) = programs, state
         self._batches = prefetch(self._endless())
 
     def _endless(self) -> Iterator[tuple]:
-        ready = self._programs.ready
         while True:
-            yield from ready.batches(self._programs.placement, 0, ready.total_steps)
+            yield from self._programs.batches()
 
     def window(self, steps: int) -> dict[str, float]:
         """So many steps, waited for: seconds, steps, examples, tokens (real ones), processed tokens and flops."""
@@ -148,13 +160,14 @@ class Training:
         sums = dict.fromkeys(("steps", "examples", "tokens", "processed", "flops"), 0)
         begun = time.perf_counter()
         for _ in range(steps):
-            plan, rows, batch = next(self._batches)
-            self._state, out = programs.by_rows[rows](self._state, batch, self._fixed)
+            plans, rows, batch = next(self._batches)
+            self._state, out = programs.groups[0].program(rows)(self._state, batch, self._common)
             jax.block_until_ready(pending)
             pending = out
-            for name, value in (("steps", 1), ("examples", len(plan.examples)), ("flops", programs.flops[rows]),
-                                ("tokens", int(ready.epochs.lengths[plan.examples].sum())),
-                                ("processed", rows * ready.row_length)):
+            for name, value in (("steps", 1), ("examples", sum(len(plan.examples) for plan in plans)),
+                                ("tokens", sum(int(ready.epochs.lengths[plan.examples].sum()) for plan in plans)),
+                                ("processed", len(plans) * rows * ready.row_length),
+                                ("flops", programs.flops[rows])):
                 sums[name] += value
         jax.block_until_ready((self._state, pending))
         return {"seconds": time.perf_counter() - begun, **sums}
@@ -207,11 +220,11 @@ def measure(config: Config, warmup: int, steps: int, repeats: int, seconds: floa
     """
     before = peak_bytes()
     with fitting():
-        programs = compile_programs(config)
-        rates = [matmul_rates(programs.ready.model.dtype)]
+        ready, placement = made_ready(config)
+        programs = compile_programs([Group([ready], placement)])
+        rates = [matmul_rates(ready.model.dtype)]
         windows = timed(programs, warmup, steps, repeats, seconds)
-        rates.append(matmul_rates(programs.ready.model.dtype))
-    ready, shards = programs.ready, programs.placement.shards
+        rates.append(matmul_rates(ready.model.dtype))
     dtype = jnp.dtype(ready.model.dtype).name
     rate = {name: statistics.mean(r[name] for r in rates) for name in rates[0]}
     total = {name: sum(window[name] for window in windows) for name in windows[0]}
@@ -222,10 +235,10 @@ def measure(config: Config, warmup: int, steps: int, repeats: int, seconds: floa
         "spread": spread([w["tokens"] / w["seconds"] for w in windows]),
         "padding_share": 1 - total["tokens"] / total["processed"],
         "flops_per_step": total["flops"] / total["steps"], "flops_per_second": achieved,
-        "matmul_flops_per_second": rate, "matmul_share": achieved / (rate[dtype] * shards),
-        "compile_seconds": programs.seconds, "programs": len(programs.by_rows), "program_bytes": programs.bytes(),
+        "matmul_flops_per_second": rate, "matmul_share": achieved / (rate[dtype] * placement.size),
+        "compile_seconds": programs.seconds, "programs": len(programs.flops), "program_bytes": programs.bytes(),
         "peak_bytes": risen(before),
-        "dtype": dtype, "devices": shards, "layers": ready.pretrained.config.num_hidden_layers,
+        "dtype": dtype, "devices": placement.size, "layers": ready.pretrained.config.num_hidden_layers,
         "row_length": ready.row_length, "parameters_trained": parameters_trained(ready),
         "parameters_total": trees.count(ready.params), "warmup": warmup, "windows": windows}
 
@@ -238,6 +251,11 @@ def _median(windows: list[dict[str, float]], name: str) -> float:
 def spread(values: list[float]) -> float:
     """(largest - smallest) / median."""
     return (max(values) - min(values)) / statistics.median(values)
+
+
+def summary(values: list[float]) -> dict[str, float]:
+    """median, lowest, highest."""
+    return {"median": statistics.median(values), "lowest": min(values), "highest": max(values)}
 
 
 def peak_bytes() -> int | None:

@@ -23,6 +23,7 @@ from flaxbert import activations
 from flaxbert.config import Config
 from flaxbert.errors import InputError, note
 from flaxbert.prepare import Ready, bottom_of, parameters_trained
+from flaxbert.seeds import Group
 
 # Grid -> what is trained: `examples` are those of an epoch, 0: all there are. Batches are 32, but of models with
 # random weights --base_batch.
@@ -95,11 +96,11 @@ _first: dict[str, Ready] = {}  # model -> the first run of it, whose weights all
 def _compiled(*values: Any) -> measure.Programs:
     """The programs of a variant, without a state, for both kinds of points."""
     variant = dict(zip(_OF_VARIANT, values, strict=True))
-    programs = measure.compile_programs(config_of(variant))
-    first = _first.setdefault(variant["model"], programs.ready)
-    shared = {**programs.ready.params, "bert": first.params["bert"]}
-    ready = dataclasses.replace(programs.ready, params=shared, pretrained=first.pretrained)
-    return dataclasses.replace(programs, ready=ready, state=None)
+    ready, placement = measure.made_ready(config_of(variant))
+    first = _first.setdefault(variant["model"], ready)
+    shared = {**ready.params, "bert": first.params["bert"]}
+    ready = dataclasses.replace(ready, params=shared, pretrained=first.pretrained)
+    return dataclasses.replace(measure.compile_programs([Group([ready], placement)]), state=None)
 
 
 def _programs(point: dict[str, Any], **other: Any) -> measure.Programs:
@@ -118,7 +119,7 @@ def measure_program(point: dict[str, Any], settings: dict[str, Any]) -> dict[str
             # Of its arrays; counters are left out.
             "optimizer_bytes": sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(moments) if x.ndim),
             "parameters_trained": parameters_trained(ready), "cached_layers": list(ready.model.cached),
-            "compile_seconds": programs.seconds, "programs": len(programs.by_rows)}
+            "compile_seconds": programs.seconds, "programs": len(programs.flops)}
 
 
 def measure_epoch(point: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
@@ -140,8 +141,7 @@ def measure_epoch(point: dict[str, Any], settings: dict[str, Any]) -> dict[str, 
 
 def _rounds(found: dict[str, measure.Programs], settings: dict[str, Any]) -> dict[str, Any]:
     """The part of `measure_epoch` that runs."""
-    trainings = {name: measure.Training(each, each.placed())
-                 for name, each in found.items()}
+    trainings = {name: measure.Training(each, each.placed()) for name, each in found.items()}
     compute = computing(found["cached"].ready) if "cached" in found else lambda: 0.0
     first, latest, rounds = compute(), {}, []
     for name, training in trainings.items():

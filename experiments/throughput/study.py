@@ -4,16 +4,27 @@ import itertools
 from typing import Any
 
 from experiments.records import Records, device
-from experiments.throughput import figure, gains, measure, peer, savings, savings_figure, sources, table
+from experiments.throughput import (
+    figure,
+    gains,
+    measure,
+    peer,
+    savings,
+    savings_figure,
+    sources,
+    table,
+    together,
+    together_figure,
+)
 from flaxbert.config import Config
 from flaxbert.errors import InputError, note, one_of
 
 QUESTION = ("How fast does training run on this device, what share of its matmul rate is that, how fast is "
-            "PyTorch, and what does freezing save?")
-PARTS = ("speed", "savings")
+            "PyTorch, what does freezing save, and what do seeds that train together?")
+PARTS = ("speed", "savings", "seeds")
 
 FLAGS = {
-    "parts": f"Only these parts ({', '.join(PARTS)}); the same --output adds the other one to a record.",
+    "parts": f"Only these parts ({', '.join(PARTS)}); the same --output adds others to a record.",
     "models": f"Only these of the preset's models ({', '.join(sources.MODELS)}).",
     "warmup": "Steps that are not counted, at least 1.",
     "steps": "Steps of one timed window, at least.",
@@ -25,9 +36,10 @@ FLAGS = {
     "peer_repeats": "How often each side runs.",
     "frozen": "Savings: only these numbers of frozen layers; empty: all of them.",
     "base_batch": "Savings: examples a step of bert_base; 32 of the others.",
-    "rounds": "Savings: how often frozen and full training are timed in turn; figures are medians of them.",
-    "round_steps": "Savings: steps of a window of a round, at least.",
-    "round_seconds": "Savings: seconds of one, at least.",
+    "counts": "Seeds: so many of them, together and one after the other.",
+    "rounds": "Savings, seeds: how often the sides are timed in turn; figures are medians of them.",
+    "round_steps": "Savings, seeds: steps of a window of a round, at least.",
+    "round_seconds": "Savings, seeds: seconds of one, at least.",
 }
 
 # What trains -> settings, for an encoder of so many layers: two thirds are 8 of BERT-base's 12.
@@ -79,14 +91,14 @@ GRIDS: dict[str, tuple[dict[str, tuple], ...]] = {
         _grid("bundled", 256, 128, data=("toy_pair", "full_length"), **_BF16)),
 }
 
-_ALWAYS = {"parts": PARTS, "models": sources.MODELS, "frozen": ()}
+_ALWAYS = {"parts": PARTS, "models": sources.MODELS, "frozen": (), "counts": ("1", "5", "25")}
 PRESETS: dict[str, dict[str, Any]] = {
     # Seconds: does everything work.
     "tiny": {**_ALWAYS, "grid": "tiny", "warmup": 1, "steps": 2, "seconds": 0.0, "repeats": 2, "peer": False,
              "peer_variants": ("fp32",), "peer_model": "bundled", "peer_batch": 8, "peer_length": 64,
              "peer_examples": 96, "peer_repeats": 1, "base_batch": 4, "rounds": 2, "round_steps": 2,
-             "round_seconds": 0.0},
-    # On two CPU cores, without the peer: ten minutes the speed, twenty the savings.
+             "round_seconds": 0.0, "counts": ("1", "2")},
+    # On two CPU cores, without the peer: ten minutes the speed, twenty the savings, five the seeds.
     "small": {**_ALWAYS, "grid": "small", "warmup": 1, "steps": 4, "seconds": 1.0, "repeats": 3, "peer": False,
               "peer_variants": ("fp32", "bf16_grouped"), "peer_model": "minilm", "peer_batch": 32,
               "peer_length": 128, "peer_examples": 1280, "peer_repeats": 3, "base_batch": 8, "rounds": 4,
@@ -100,7 +112,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 def points(settings: dict[str, Any]) -> list[dict[str, Any]]:
-    """Every point once: the peers, while this process holds no memory of the device; the savings; the steps."""
+    """Every point once: the peers, while this process holds no memory of the device; savings; seeds; the steps."""
     if min(settings["warmup"], settings["steps"], settings["repeats"], settings["peer_repeats"]) < 1:
         raise InputError("--warmup, --steps, --repeats and --peer_repeats: at least 1 each")
     for flag, valid in (("parts", PARTS), ("models", sources.MODELS), ("peer_variants", tuple(peer.VARIANTS))):
@@ -109,6 +121,7 @@ def points(settings: dict[str, Any]) -> list[dict[str, Any]]:
     speed = "speed" in settings["parts"]
     return [*(_peer_points(settings) if speed and settings["peer"] else []),
             *(savings.points(settings) if "savings" in settings["parts"] else []),
+            *(together.points(settings) if "seeds" in settings["parts"] else []),
             *(_step_points(settings) if speed else [])]
 
 
@@ -156,7 +169,7 @@ def measure_step(point: dict[str, Any], settings: dict[str, Any]) -> dict[str, A
 
 
 KINDS = {"step": measure_step, "peer": lambda point, settings: peer.measure(point),
-         "program": savings.measure_program, "epoch": savings.measure_epoch}
+         "program": savings.measure_program, "epoch": savings.measure_epoch, "seeds": together.measure_seeds}
 
 
 def measure_point(point: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
@@ -165,13 +178,17 @@ def measure_point(point: dict[str, Any], settings: dict[str, Any]) -> dict[str, 
 
 
 def report(record: Records) -> dict[str, Any]:
-    """Writes table.md, figure.png and savings.png; returns the highest matmul share, the peers and the targets."""
-    steps, peers = (gains.of_kind(record.measured, kind) for kind in ("step", "peer"))
-    peers, entries = peer.compare(peers), gains.compare(record.measured)
+    """Writes table.md and the figures; returns the highest matmul share, the peers, what was wanted and found."""
+    steps, peers, seeds = (gains.of_kind(record.measured, kind) for kind in ("step", "peer", "seeds"))
+    peers, entries, seeds = peer.compare(peers), gains.compare(record.measured), together.compare(seeds)
     saved = {"targets": gains.targets(entries), "optimizer": gains.optimizer(record.measured)}
-    (record.folder / "table.md").write_text(table.markdown(record.about, steps, peers, entries, **saved))
+    wanted = together.targets(seeds, record.about["platform"])
+    lines = [*table.head(record.about), *table.steps(steps), *table.peers(peers), *table.savings(entries, **saved),
+             *table.seeds(seeds, wanted)]
+    (record.folder / "table.md").write_text("\n".join(lines) + "\n")
     figure.draw(record.about, steps, peers, record.folder / "figure.png")
     savings_figure.draw(record.about, entries, record.folder / "savings.png")
+    together_figure.draw(record.about, seeds, record.folder / "seeds.png")
     best = max(steps, key=lambda row: row["matmul_share"], default=None)
     return {"highest_matmul_share": best and {"share": best["matmul_share"], "point": best["point"]},
-            "peers": peers, "savings": saved if entries else None}
+            "peers": peers, "savings": saved if entries else None, "seeds": wanted if seeds else None}

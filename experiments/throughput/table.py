@@ -13,38 +13,59 @@ PEER_COLUMNS = ("model", "data", "batch x length", "side", "runs", "examples/s",
 SAVINGS_COLUMNS = ("frozen", "step ms", "times faster", "theory", "cached step ms", "times faster", "theory",
                    "GFLOP/step", "cached", "memory MB", "cached", "optimizer MB", "epoch s", "first cached",
                    "later ones")
+SEEDS_COLUMNS = ("model", "data", "batch x length", "dtype", "seeds", "examples/s together", "one after the other",
+                 "times faster", "padding together", "one by one", "memory MB together", "one by one",
+                 "compile s together", "one by one")
 # A strategy of the grid, for people.
 TRAINS = {"full": "all", "half": "top half", "two_thirds": "top third", "head": "head"}
 VERDICTS = {True: "met", False: "NOT met", None: "not measured"}
 
-
 Entries = list[dict[str, Any]]
 
 
-def markdown(about: dict[str, Any], steps: Entries, peers: Entries, savings: Entries, targets: Entries,
-             optimizer: dict[str, Any] | None) -> str:
-    """Where it was measured, a row a point, and the comparison with the peer and the savings where there are any.
-
-    Args:
-      about: of the record.
-      steps: rows of kind step.
-      peers: from `peer.compare`.
-      savings: from `gains.compare`.
-      targets, optimizer: from the functions of that name in `gains.py`.
-    """
+def head(about: dict[str, Any]) -> list[str]:
+    """Where it was measured; `about` is the record's."""
     versions = ", ".join(f"{name} {about['versions'][name]}" for name in ("jax", "jaxlib", "torch")
                          if about["versions"].get(name))
-    lines = [f"Measured {about['date']} with `--preset={about['preset']}` on {about['devices']} x "
-             f"{about['device']} ({about['cores']} processor cores), {versions}, commit "
-             f"`{(about['commit'] or 'unknown')[:10]}`."]
-    if steps:
-        lines += ["", *_lines(STEP_COLUMNS, map(_step, steps))]
-    if peers:
-        lines += ["", "The same files, weights and batch with the Hugging Face Trainer on PyTorch, whole programs "
-                  "in turn:", "", *_lines(PEER_COLUMNS, map(_peer, peers))]
-    if savings:
-        lines += _savings(savings, targets, optimizer)
-    return "\n".join(lines) + "\n"
+    return [f"Measured {about['date']} with `--preset={about['preset']}` on {about['devices']} x "
+            f"{about['device']} ({about['cores']} processor cores), {versions}, commit "
+            f"`{(about['commit'] or 'unknown')[:10]}`."]
+
+
+def steps(rows: Entries) -> list[str]:
+    """A line for each row of kind step."""
+    return ["", *_lines(STEP_COLUMNS, map(_step, rows))] if rows else []
+
+
+def peers(entries: Entries) -> list[str]:
+    """The comparison that `peer.compare` made."""
+    return ["", "The same files, weights and batch with the Hugging Face Trainer on PyTorch, whole programs in "
+            "turn:", "", *_lines(PEER_COLUMNS, map(_peer, entries))] if entries else []
+
+
+def savings(entries: Entries, targets: Entries, optimizer: dict[str, Any] | None) -> list[str]:
+    """Whether the targets are met, and a table for each setup; arguments: from the functions of `gains.py`."""
+    if not entries:
+        return []
+    lines = ["", "What freezing saves, each number of layers in turn with training everything:", "",
+             *map(_target, targets)]
+    if optimizer:
+        lines.append(f"- The optimizer's memory follows what trains: **{VERDICTS[optimizer['met']]}**, "
+                     f"{optimizer['lowest']:.3f} to {optimizer['highest']:.3f} bytes a trained parameter.")
+    for title, found in by_setup(entries):
+        lines += ["", f"{title}:", "", *_lines(SAVINGS_COLUMNS, map(_saving, found))]
+    return lines
+
+
+def seeds(entries: Entries, targets: Entries) -> list[str]:
+    """Likewise of seeds together; arguments: from the functions of `together.py`."""
+    if not entries:
+        return []
+    wanted = [f"- {each['model']}, {each['seeds']} seeds, on an accelerator: at least {each['wanted']:g} x "
+              f"faster: **{VERDICTS[each['met']]}**{', ' + number(each['found']) + ' x' if each['found'] else ''}."
+              for each in targets]
+    return ["", "Seeds as one program (--seeds_per_program), in turn with the same seeds one after the other:", "",
+            *wanted, "", *_lines(SEEDS_COLUMNS, map(_seeds, entries))]
 
 
 def _lines(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
@@ -89,18 +110,6 @@ def _peer(entry: dict[str, Any]) -> list[str]:
             ", ".join(f"{name} {value:.3f}" for name, value in entry["dev"].items() if value is not None)]
 
 
-def _savings(entries: Entries, targets: Entries, optimizer: dict[str, Any] | None) -> list[str]:
-    """Whether the targets are met, and a table for each setup."""
-    lines = ["", "What freezing saves, each number of layers in turn with training everything:", "",
-             *map(_target, targets)]
-    if optimizer:
-        lines.append(f"- The optimizer's memory follows what trains: **{VERDICTS[optimizer['met']]}**, "
-                     f"{optimizer['lowest']:.3f} to {optimizer['highest']:.3f} bytes a trained parameter.")
-    for title, found in by_setup(entries):
-        lines += ["", f"{title}:", "", *_lines(SAVINGS_COLUMNS, map(_saving, found))]
-    return lines
-
-
 def _target(target: dict[str, Any]) -> str:
     what = "`--strategy=features --head=linear`" if target["strategy"] == "features" \
         else f"{target['frozen']} layers frozen"
@@ -130,3 +139,14 @@ def _saving(entry: dict[str, Any]) -> list[str]:
             *(scaled(memory(each) if each else None, 1e6) for each in programs),
             scaled(either.get("optimizer_bytes"), 1e6),
             *(scaled(entry["epoch"].get(name)) for name in ("uncached", "first", "cached"))]
+
+
+def _seeds(entry: dict[str, Any]) -> list[str]:
+    point, faster = entry["point"], entry["faster"]
+    sides = entry["together"], entry["in_turn"]
+    return [point["model"], point["data"].replace("_", "-"), f"{point['batch']} x {point['length']}",
+            point["dtype"], str(point["seeds"]), *(number(side["examples_per_second"]) for side in sides),
+            f"{number(faster['median'])} ({number(faster['lowest'])} to {number(faster['highest'])})",
+            *(percent(side["padding_share"]) for side in sides),
+            *(number(side["program_bytes"] / 1e6) if side["program_bytes"] else "" for side in sides),
+            *(number(side["compile_seconds"]) for side in sides)]
