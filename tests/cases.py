@@ -14,6 +14,11 @@ import numpy as np
 from flaxbert import heads, trees
 from flaxbert.bert import Bert, BertConfig
 
+# How XLA compiles, for `compiler_options`: fast, as in all tests that say nothing (conftest.py), or as for users.
+# ALIKE: programs that differ elsewhere round alike, as users' do and those of XLA's older emitters do not.
+QUICK, ALIKE, OPTIMIZED = ({"xla_backend_optimization_level": level, "xla_cpu_use_fusion_emitters": new}
+                           for level, new in ((0, False), (0, True), (3, True)))
+
 
 @dataclass(frozen=True)
 class Case:
@@ -115,7 +120,7 @@ def everything(model: heads.SequenceModel, kind: str, optimized: bool = False):
     def compute(params: Any, batch: Mapping[str, jax.Array]):
         (loss, seen), gradients = jax.value_and_grad(loss_of, has_aux=True)(params, batch)
         return *seen, loss, gradients
-    return jax.jit(compute, compiler_options={"xla_backend_optimization_level": 3 if optimized else 0})
+    return jax.jit(compute, compiler_options=OPTIMIZED if optimized else QUICK)
 
 
 def worst_gradient(got: Mapping[str, Any], want: Mapping[str, Any]) -> tuple[float, str]:

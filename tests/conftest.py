@@ -6,8 +6,10 @@ import tempfile
 from pathlib import Path
 
 os.environ["JAX_PLATFORMS"] = "cpu"
-# Compiling takes nearly all the time of these tests, so LLVM does not optimise unless a test asks for it.
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"
+# Compiling takes nearly all the time of these tests, so LLVM does not optimise unless a test asks for it, and
+# XLA's older emitters write the fusions: a step of training compiles in a third of the time.
+os.environ["XLA_FLAGS"] = ("--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0 "
+                           "--xla_cpu_use_fusion_emitters=false")
 # One compilation cache for the whole session, its workers and subprocesses included: the tests of the loop start
 # the same few programs again and again. It is new and empty each time: no test sees an old compiler's code.
 if "PYTEST_XDIST_WORKER" not in os.environ:  # a worker has inherited it
@@ -40,6 +42,16 @@ def strict_ranks():
     """Adding a [D] to an [R, D] raises, as a forgotten axis would: nothing in model or step may rely on it."""
     with jax.numpy_rank_promotion("raise"):
         yield
+
+
+@pytest.fixture(autouse=True)
+def undrawn(request, monkeypatch):
+    """Runs draw no learning curves, which take longer than their steps, but where a test is marked `pictures`.
+
+    Fixtures of modules and sessions come before this one; their runs do.
+    """
+    if not request.node.get_closest_marker("pictures"):
+        monkeypatch.setattr("flaxbert.report.learning_curve", lambda *_: None)
 
 
 @pytest.fixture(scope="session")

@@ -217,8 +217,8 @@ def flags(given: dict[str, Any]) -> list[str]:
 
 def python(*arguments: str, devices: int = 4) -> subprocess.Popen:
     """`python ...` with so many simulated devices, started; with four it shares the tests' compiled programs."""
-    environment = {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} "
-                                               "--xla_backend_optimization_level=0"}
+    flags = os.environ["XLA_FLAGS"].replace("device_count=4", f"device_count={devices}")
+    environment = {**os.environ, "XLA_FLAGS": flags}
     return subprocess.Popen([sys.executable, *arguments], cwd=ROOT, env=environment, text=True,
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 

@@ -91,7 +91,7 @@ def compute_of(model):
         scores = model.apply({"params": params}, arrays)
         losses = heads.LOSSES["choice"](scores, arrays)
         return (losses * arrays["weights"]).sum() / arrays["weights"].sum(), scores
-    return jax.jit(jax.value_and_grad(loss, has_aux=True), compiler_options={"xla_backend_optimization_level": 0})
+    return jax.jit(jax.value_and_grad(loss, has_aux=True))
 
 
 def computed(model, params, split, packed=True):

@@ -4,6 +4,9 @@ import pytest
 
 from flaxbert import report
 
+pytestmark = pytest.mark.pictures
+
+pytestmark = pytest.mark.pictures
 ROWS = [{"split": "dev", "step": step, "loss": 1.0, "perplexity": value}
         for step, value in ((1, 9.0), (2, 4.0), (3, 7.0))]
 

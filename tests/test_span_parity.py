@@ -55,8 +55,7 @@ def both(request):
         logits = model.apply({"params": params}, batch)
         losses = heads.LOSSES["span"](logits, batch)
         return (losses * batch["weights"]).sum() / batch["weights"].sum(), logits
-    compute = jax.jit(jax.value_and_grad(loss_of, has_aux=True),
-                      compiler_options={"xla_backend_optimization_level": 0})
+    compute = jax.jit(jax.value_and_grad(loss_of, has_aux=True))
     return compute, params, windows, logits, float(loss.detach()), gradients
 
 

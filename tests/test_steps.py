@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from cases import worst_gradient
+from cases import OPTIMIZED, worst_gradient
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small import apply_of, as_jax, batch_of, encoded, lively, shape
@@ -19,8 +19,7 @@ from flaxbert.steps import TrainState, make_eval_step, make_train_step, micro_ba
 
 pytestmark = pytest.mark.usefixtures("strict_ranks")
 KINDS = {"classification": 3, "regression": 1, "multi_label": 4}
-# Compiling takes nearly all the time of these tests: little optimisation, and one program for many batches.
-QUICK, OPTIMIZED = ({"xla_backend_optimization_level": level} for level in (0, 3))
+# Compiling takes nearly all the time of these tests: one program for many batches.
 ROWS, SLOTS = 16, 8
 STILL = dict(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
 
@@ -43,7 +42,7 @@ def compute_of(model, kind):
         logits = model.apply({"params": params}, batch)
         losses = heads.LOSSES[kind](logits, batch)
         return (losses * batch["weights"]).sum() / batch["weights"].sum(), logits
-    return jax.jit(jax.value_and_grad(loss, has_aux=True), compiler_options=QUICK)
+    return jax.jit(jax.value_and_grad(loss, has_aux=True))
 
 
 @cache
@@ -53,7 +52,7 @@ def step_of(kind="classification", micro=1, dropout=True):
     optimizer = optax.sgd(1.0)
     step = make_train_step(apply_of(model), optimizer, optax.constant_schedule(1.0), heads.LOSSES[kind],
                            trees.map_named(lambda *_: True, params), micro)
-    return jax.jit(step, compiler_options=QUICK), TrainState.start(params, optimizer, 0)
+    return jax.jit(step), TrainState.start(params, optimizer, 0)
 
 
 def gradient(before, after):
@@ -94,7 +93,7 @@ def neighbourhood():
     model, params = model_of(layers=2)
     plan, arrays = batch(encoded(12, longest=14), range(12))
     assert plan.slots >= 2
-    return jax.jit(make_eval_step(apply_of(model)), compiler_options=QUICK), params, plan, arrays
+    return jax.jit(make_eval_step(apply_of(model))), params, plan, arrays
 
 
 @settings(max_examples=25)
@@ -287,7 +286,7 @@ def sum_of_two_means():
     def loss(params):
         terms = two_terms(model.apply({"params": params}, arrays), arrays)
         return sum((terms[name] * w).sum() / w.sum() for name, w in arrays["weights"].items())
-    value, gradients = jax.jit(jax.value_and_grad(loss), compiler_options=QUICK)(params)
+    value, gradients = jax.jit(jax.value_and_grad(loss))(params)
     return arrays, float(value), trees.flatten(jax.device_get(gradients))
 
 
@@ -295,7 +294,7 @@ def sum_of_two_means():
 def test_two_terms_are_the_sum_of_their_means_whatever_the_micro_batches(sum_of_two_means, micro):
     arrays, loss, want = sum_of_two_means
     step, state = two_term_step(micro)
-    after, metrics = jax.jit(step, compiler_options=QUICK)(state, arrays)
+    after, metrics = jax.jit(step)(state, arrays)
     assert float(metrics["loss"]) == pytest.approx(loss, rel=1e-5)
     assert worst_gradient(gradient(state, after), want)[0] < 1, worst_gradient(gradient(state, after), want)
 

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import optax
 import pytest
+from cases import ALIKE
 from small import apply_of, as_jax, at_rest, batch_of, encoded, equal, lively, shape
 
 from flaxbert import heads, lora, optimizers, rates, strategies, trees
@@ -15,7 +16,6 @@ from flaxbert.errors import InputError
 from flaxbert.steps import TrainState, make_train_step
 
 pytestmark = pytest.mark.usefixtures("strict_ranks")
-QUICK = {"xla_backend_optimization_level": 0}
 LAYERS = 3
 
 
@@ -133,7 +133,7 @@ def program(frozen_layers, strategy="freeze", frozen_dropout=False, clip_norm=1.
     optimizer = strategies.wrap(optimizer, trains)
     step = make_train_step(apply_of(model), optimizer, schedule, heads.cross_entropy, trains)
     _, batch = batch_of(encoded(8), range(8), multiple=4, slots=6)
-    step = jax.jit(at_rest(step, trains), compiler_options=QUICK)
+    step = jax.jit(at_rest(step, trains))
     return step, TrainState.start(params, optimizer, 0), batch, trains
 
 
@@ -180,7 +180,7 @@ def test_gradient_norm_and_clipping_see_the_trained_leaves_alone():
             logits = model.apply({"params": params}, batch, RowDropout(key, batch["row"]))
             return (heads.cross_entropy(logits, batch) * batch["weights"]).sum() / batch["weights"].sum()
         return jax.grad(loss)(params)
-    grads = jax.jit(gradient, compiler_options=QUICK)(state.params)
+    grads = jax.jit(gradient)(state.params)
     trained = trees.split(grads, trains)[0]
     after, metrics = step(state, batch)
     norm, whole = float(optax.global_norm(trained)), float(optax.global_norm(grads))
@@ -209,7 +209,7 @@ def test_frozen_layers_run_without_dropout_unless_asked():
         params = lively(jax.eval_shape(lambda: heads.init(model, 0)))
         dropout = RowDropout(jax.random.key(0), batch["row"])
         run = jax.jit(lambda d: model.apply({"params": params}, batch, d, method=lambda m, b, d: m.bert(b, d)),
-                      compiler_options=QUICK)
+                      compiler_options=ALIKE)
         return run(None), run(dropout)
     still, frozen = states(2)
     for i in range(3):  # embeddings and two layers
