@@ -45,14 +45,19 @@ def environment() -> dict[str, Any]:
     return {**device(), "system": platform.platform(), "versions": found}
 
 
+_NO_CODE = (":!experiments/*/records/*", ":!*.md")  # a study writes these itself
+
+
 def commit() -> str | None:
-    """The git commit of this tree, with `-dirty` where tracked files were changed; None outside git."""
+    """The git commit of this tree, with `-dirty` where tracked code was changed; None outside git."""
+    def told(*command: str) -> str:
+        found = subprocess.run(["git", *command], cwd=ROOT, capture_output=True, text=True, check=True)
+        return found.stdout.strip()
     try:
-        found = subprocess.run(["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"], cwd=ROOT,
-                               capture_output=True, text=True, check=True)
+        changed = told("status", "--porcelain", "--untracked-files=no", "--", ".", *_NO_CODE)
+        return told("rev-parse", "HEAD") + ("-dirty" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return None
-    return found.stdout.strip()
 
 
 def _processor() -> str:
@@ -93,7 +98,14 @@ class Records:
         self._commit = self.about["commit"]
         first = {"commit": self.rows[0]["commit"]} if self.rows else {}
         self.about |= {name: before[name] for name in ("started", "date") if name in before} | first
+        self._date()
         self._summarise("unfinished", None)
+
+    def _date(self) -> None:
+        """The day on which its rows were measured, or the first and the last."""
+        days = sorted({row["time"][:10] for row in self.rows if "time" in row})
+        if days:
+            self.about["date"] = " to ".join(dict.fromkeys((days[0], days[-1])))
 
     def has(self, point: dict[str, Any]) -> bool:
         """Whether a point has been measured; one that failed has not."""
@@ -103,6 +115,7 @@ class Records:
         """Keeps the row of one point; the row of an earlier failure of it goes."""
         row = json.loads(json.dumps({"point": point, **found, "commit": self._commit}, allow_nan=False))
         self.rows.append(row)
+        self._date()
         with (self.folder / "results.jsonl").open("a") as file:
             file.write(json.dumps(row) + "\n")
             file.flush()

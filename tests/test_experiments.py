@@ -169,6 +169,16 @@ def test_a_failed_point_is_told_and_tried_again(monkeypatch, run, tmp_path):
     assert [point["error"] for point in summary["failed"]] == ["out of device memory"] * 2
 
 
+def test_a_record_of_several_days_says_so(tmp_path):
+    from experiments.records import Records
+    about = {"study": "throughput", "preset": "tiny", "date": "2026-11-23"}
+    record = Records(tmp_path, about)
+    assert record.about["date"] == "2026-11-23"
+    for number, day in enumerate(("2026-11-21", "2026-11-22")):
+        record.append({"number": number}, {"time": f"{day} 23:00:00 +0000"})
+    assert record.about["date"] == Records(tmp_path, about).about["date"] == "2026-11-21 to 2026-11-22"
+
+
 def test_the_table_goes_between_its_marks(tmp_path):
     from experiments.records import write_between_marks
     page = tmp_path / "README.md"
