@@ -228,15 +228,13 @@ def test_a_certain_and_an_undecided_model():
 
 def test_pretraining_tells_of_masked_words_and_of_the_pooler():
     model = heads.PretrainingModel(shape(1), 2)
-    with jax.numpy_rank_promotion("allow"):
-        params = lively(jax.eval_shape(lambda: heads.init(model, 0)))
+    params = lively(jax.eval_shape(lambda: heads.init(model, 0)))
     params["pooler"]["kernel"] *= 2
     _, batch = batch_of(encoded(6), range(6))
     masked = np.array([[1, 2, 0]] * len(batch["row"]), np.int32)
     weights = {"mlm": np.float32(masked > 0), "nsp": batch["weights"]}
-    with jax.numpy_rank_promotion("allow"):
-        logits, sown, told = predictions_of(model, params, {**batch, "masked": masked, "weights": weights},
-                                            "pretraining")
+    logits, sown, told = predictions_of(model, params, {**batch, "masked": masked, "weights": weights},
+                                        "pretraining")
     each = [entropy(softmax(z)) for z in logits["mlm"][:, :2].reshape(-1, 50)]
     assert told["entropy"] == pytest.approx(np.mean(each), rel=1e-5)
     assert told["entropy_ratio"] == pytest.approx(np.mean(each) / np.log(50), rel=1e-5)

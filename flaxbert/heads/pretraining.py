@@ -24,8 +24,8 @@ class MaskedHead(nn.Module):
         x = nn.LayerNorm(epsilon=c.layer_norm_eps, dtype=self.dtype, use_fast_variance=False,
                          name="layer_norm")(ACTIVATIONS[c.hidden_act](x))
         bias = self.param("bias", jax.nn.initializers.zeros, (c.vocab_size,))
-        logits = x.reshape(-1, c.hidden_size) @ words.T.astype(self.dtype)
-        return logits.astype(jnp.float32).reshape(*h.shape[:-1], -1) + bias
+        logits = (x.reshape(-1, c.hidden_size) @ words.T.astype(self.dtype)).astype(jnp.float32) + bias[None]
+        return logits.reshape(*h.shape[:-1], -1)
 
 
 class PretrainingModel(Model):
