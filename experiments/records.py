@@ -94,18 +94,21 @@ class Records:
         part = folder / "results.part"
         part.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
         part.replace(folder / "results.jsonl")
-        # It says when and with which code its first row was measured; each row has its own commit.
         self._commit = self.about["commit"]
-        first = {"commit": self.rows[0]["commit"]} if self.rows else {}
-        self.about |= {name: before[name] for name in ("started", "date") if name in before} | first
-        self._date()
+        self._command = " ".join(["python -m experiments.run", *sys.argv[1:]]).replace(f"{ROOT}/", "")
+        self.about |= {name: before[name] for name in ("started", "date") if name in before}
+        self.about["command"] = before.get("command", self._command)
+        self._tell()
         self._summarise("unfinished", None)
 
-    def _date(self) -> None:
-        """The day on which its rows were measured, or the first and the last."""
+    def _tell(self) -> None:
+        """When its rows were measured, the first and the last day, and with which code: one commit, or a list."""
         days = sorted({row["time"][:10] for row in self.rows if "time" in row})
         if days:
             self.about["date"] = " to ".join(dict.fromkeys((days[0], days[-1])))
+        commits = list(dict.fromkeys(row["commit"] for row in self.rows))
+        if commits:
+            self.about["commit"] = commits[0] if len(commits) == 1 else commits
 
     def has(self, point: dict[str, Any]) -> bool:
         """Whether a point has been measured; one that failed has not."""
@@ -115,7 +118,9 @@ class Records:
         """Keeps the row of one point; the row of an earlier failure of it goes."""
         row = json.loads(json.dumps({"point": point, **found, "commit": self._commit}, allow_nan=False))
         self.rows.append(row)
-        self._date()
+        self._tell()
+        if self._command not in self.about["command"].split(" && "):
+            self.about["command"] += f" && {self._command}"
         with (self.folder / "results.jsonl").open("a") as file:
             file.write(json.dumps(row) + "\n")
             file.flush()
@@ -136,12 +141,9 @@ class Records:
         self._summarise("failed points" if self.failed() else "finished", findings)
 
     def _summarise(self, status: str, findings: dict[str, Any] | None) -> None:
-        commits = list(dict.fromkeys(row["commit"] for row in self.rows)) or [self.about["commit"]]
         write_json(self.folder / "summary.json", {
-            **self.about, "commit": commits[0] if len(commits) == 1 else commits, "status": status,
-            "measured": len(self.measured), "failed": [{**row["point"], "error": row["error"]}
-                                                       for row in self.failed()],
-            "findings": findings, "command": " ".join(["python -m experiments.run", *sys.argv[1:]])})
+            **self.about, "status": status, "measured": len(self.measured),
+            "failed": [{**row["point"], "error": row["error"]} for row in self.failed()], "findings": findings})
 
 
 def write_between_marks(file: Path, text: str) -> None:

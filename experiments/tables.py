@@ -34,8 +34,14 @@ def where(about: dict[str, Any]) -> str:
       about: of the record.
     """
     device = f"{about['devices']} x {about['device']} ({about['cores']} processor cores)"
-    return (f"Measured {about['date']} with `--preset={about['preset']}` on {device}, commit "
-            f"`{(about['commit'] or 'unknown')[:10]}`")
+    return f"Measured {about['date']} with `--preset={about['preset']}` on {device}, {commits(about)}"
+
+
+def commits(about: dict[str, Any]) -> str:
+    """The code that a record was measured with; `about` is of the record, with one commit, a list or None."""
+    found = about["commit"] or "unknown"
+    found = [found] if isinstance(found, str) else found
+    return f"commit{'s' * (len(found) > 1)} {', '.join(f'`{each[:10]}`' for each in found)}"
 
 
 def lines(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

@@ -148,6 +148,9 @@ def layers_to_keep(config: Config, kind: str, reads: Iterable[int], frozen: int,
         return layers
     pays = max(layers, default=0) > 0 and (passes > 1 or (passes == 1 and config.strategy == "features"))
     if config.cache_frozen == "false" or not pays:
+        if config.cache_dtype != "auto":
+            note(f"--cache_dtype={config.cache_dtype}: nothing is kept for a single pass over the data; "
+                 "--cache_frozen=true does")
         return ()
     if obstacle:
         note(f"frozen layers are not computed once: {obstacle}")

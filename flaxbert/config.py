@@ -152,10 +152,11 @@ class Config:
                             ("none", "gradual", "discriminative"))
     reinit_layers: int = setting(0, "strategy", "Draw the top so many layers anew.")
     reinit_pooler: bool = setting(False, "strategy", "Draw the pooler anew.")
-    mixout: float = setting(0.0, "strategy", "Share of the encoder's weights that are the initial ones in a step.")
+    mixout: float = setting(0.0, "strategy", "Share of the encoder's weights that are the initial ones in a step. "
+                            "In the paper it takes the place of dropout: --dropout=0.")
     cache_frozen: str = setting("auto", "strategy", "Compute frozen layers once and keep their states on disk, "
-                                "for later runs too; auto: where it pays and fits.", ("auto", "true", "false"),
-                                True)
+                                "for later runs too; auto: where it pays and half of what is free is enough.",
+                                ("auto", "true", "false"), True)
     cache_dtype: str = setting("auto", "strategy", "Of these states; auto: that of the arithmetic.",
                                ("auto", "float32", "float16", "bfloat16"))
     cache_dir: str = setting("~/.cache/flaxbert/activations", "strategy", "Where they are kept; `flaxbert cache` "

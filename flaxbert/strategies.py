@@ -23,7 +23,7 @@ import optax
 
 from flaxbert import trees
 from flaxbert.config import Config
-from flaxbert.errors import InputError, one_of
+from flaxbert.errors import InputError, note, one_of
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,10 @@ def _freeze(config: Config, layers: int) -> Strategy:
     k = config.frozen_layers
     if k > layers:
         raise InputError(f"--frozen_layers={k}: the head stands on {layers} layers; valid: 0 to {layers}")
-    return _frozen(k) if k else _full(config, layers)
+    if not k:
+        note("--strategy=freeze: everything trains; say with --frozen_layers how many layers do not")
+        return _full(config, layers)
+    return _frozen(k)
 
 
 def _last_n(config: Config, layers: int) -> Strategy:
@@ -108,6 +111,9 @@ def _bitfit(config: Config, layers: int) -> Strategy:
 
 
 def _lora(config: Config, layers: int) -> Strategy:
+    if not layers:
+        raise InputError("--strategy=lora: the head stands on the embeddings alone, and only layers have "
+                         "updates; --strategy=head says what is meant")
     return Strategy((("bert/.*/lora_[ab]", True), ("bert/.*", False), (".*", True)))
 
 

@@ -118,6 +118,13 @@ def test_bad_strategies_are_refused_in_one_line(given, line):
     assert str(caught.value) == line
 
 
+def test_strategies_that_would_do_nothing_say_so(capsys):
+    with pytest.raises(InputError, match="the head stands on the embeddings alone"):
+        strategy_of(layers=0, strategy="lora")
+    strategy_of(strategy="freeze")
+    assert "everything trains; say with --frozen_layers how many layers do not" in capsys.readouterr().err
+
+
 # --- steps
 
 @cache

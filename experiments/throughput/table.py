@@ -1,8 +1,8 @@
 """The throughput record as Markdown."""
 
-from collections.abc import Iterable, Sequence
 from typing import Any
 
+from experiments.tables import commits, lines
 from experiments.throughput.gains import HOW, by_setup, memory
 
 STEP_COLUMNS = ("model", "data", "batch x length", "trains", "dtype", "packed", "steps/s", "examples/s",
@@ -28,33 +28,32 @@ def head(about: dict[str, Any]) -> list[str]:
     versions = ", ".join(f"{name} {about['versions'][name]}" for name in ("jax", "jaxlib", "torch")
                          if about["versions"].get(name))
     return [f"Measured {about['date']} with `--preset={about['preset']}` on {about['devices']} x "
-            f"{about['device']} ({about['cores']} processor cores), {versions}, commit "
-            f"`{(about['commit'] or 'unknown')[:10]}`."]
+            f"{about['device']} ({about['cores']} processor cores), {versions}, {commits(about)}."]
 
 
 def steps(rows: Entries) -> list[str]:
     """A line for each row of kind step."""
-    return ["", *_lines(STEP_COLUMNS, map(_step, rows))] if rows else []
+    return ["", *lines(STEP_COLUMNS, map(_step, rows))] if rows else []
 
 
 def peers(entries: Entries) -> list[str]:
     """The comparison that `peer.compare` made."""
     return ["", "The same files, weights and batch with the Hugging Face Trainer on PyTorch, whole programs in "
-            "turn:", "", *_lines(PEER_COLUMNS, map(_peer, entries))] if entries else []
+            "turn:", "", *lines(PEER_COLUMNS, map(_peer, entries))] if entries else []
 
 
 def savings(entries: Entries, targets: Entries, optimizer: dict[str, Any] | None) -> list[str]:
     """Whether the targets are met, and a table for each setup; arguments: from the functions of `gains.py`."""
     if not entries:
         return []
-    lines = ["", "What freezing saves, each number of layers in turn with training everything:", "",
+    found = ["", "What freezing saves, each number of layers in turn with training everything:", "",
              *map(_target, targets)]
     if optimizer:
-        lines.append(f"- The optimizer's memory follows what trains: **{VERDICTS[optimizer['met']]}**, "
+        found.append(f"- The optimizer's memory follows what trains: **{VERDICTS[optimizer['met']]}**, "
                      f"{optimizer['lowest']:.3f} to {optimizer['highest']:.3f} bytes a trained parameter.")
-    for title, found in by_setup(entries):
-        lines += ["", f"{title}:", "", *_lines(SAVINGS_COLUMNS, map(_saving, found))]
-    return lines
+    for title, setup in by_setup(entries):
+        found += ["", f"{title}:", "", *lines(SAVINGS_COLUMNS, map(_saving, setup))]
+    return found
 
 
 def seeds(entries: Entries, targets: Entries) -> list[str]:
@@ -65,12 +64,7 @@ def seeds(entries: Entries, targets: Entries) -> list[str]:
               f"faster: **{VERDICTS[each['met']]}**{', ' + number(each['found']) + ' x' if each['found'] else ''}."
               for each in targets]
     return ["", "Seeds as one program (--seeds_per_program), in turn with the same seeds one after the other:", "",
-            *wanted, "", *_lines(SEEDS_COLUMNS, map(_seeds, entries))]
-
-
-def _lines(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Lines of a Markdown table."""
-    return [f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *rows)]
+            *wanted, "", *lines(SEEDS_COLUMNS, map(_seeds, entries))]
 
 
 def number(value: float) -> str:

@@ -74,7 +74,6 @@ def report(record: Records) -> dict[str, Any]:
     """Writes table.md and figure.png; returns a row a task."""
     order = record.about["settings"]["tasks"]
     rows = sorted(table.compare(record.measured), key=lambda row: order.index(row["task"]))
-    commits = dict.fromkeys((row["commit"] or "unknown")[:10] for row in record.measured)
-    (record.folder / "table.md").write_text(table.markdown({**record.about, "commit": ", ".join(commits)}, rows))
+    (record.folder / "table.md").write_text(table.markdown(record.about, rows))
     figure.draw(record.about, rows, record.folder / "figure.png")
     return {"tasks": rows}

@@ -4,6 +4,7 @@ import statistics
 from typing import Any
 
 from experiments import tables
+from experiments.tables import commits
 
 COLUMNS = ("task", "metric", "pre-trained", "random", "ahead by", "more than the spread", "lowest above highest")
 
@@ -35,12 +36,12 @@ def markdown(about: dict[str, Any], rows: list[dict[str, Any]]) -> str:
     """Where it was measured, and a row a task.
 
     Args:
-      about: of the record; `commit`: of its rows.
+      about: of the record.
       rows: from `compare`.
     """
     settings = about["settings"]
-    lines = [f"Measured {about['date']} on {about['devices']} x {about['device']}, commit "
-             f"{about['commit']}: {settings['epochs']:g} epochs, learning rate "
+    lines = [f"Measured {about['date']} on {about['devices']} x {about['device']}, "
+             f"{commits(about)}: {settings['epochs']:g} epochs, learning rate "
              f"{settings['toy_rate']:g} on the toy tasks and {settings['real_rate']:g} on the others, batch 32; "
              "dev after the last step, mean ± sample standard deviation (number of seeds). Spread: the larger one "
              "of the two deviations.", "",
