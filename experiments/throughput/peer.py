@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -73,8 +74,9 @@ def _ours(flags: list[str]) -> dict[str, Any]:
 
 
 def _peer(flags: list[str]) -> dict[str, Any]:
-    """The peer, and the JSON line that it prints last."""
-    return json.loads(_call(["experiments.peers.hf_trainer", *flags]).strip().splitlines()[-1])
+    """The peer, and the JSON line that it prints last; paths of this machine are no part of a record."""
+    said = _call(["experiments.peers.hf_trainer", *flags]).strip().splitlines()[-1]
+    return json.loads(said.replace(os.environ.get("FLAXBERT_DATA") or "\0", "$FLAXBERT_DATA"))
 
 
 def _call(arguments: list[str]) -> str:
