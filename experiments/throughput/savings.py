@@ -25,14 +25,17 @@ from flaxbert.errors import InputError, note
 from flaxbert.prepare import Ready, bottom_of, parameters_trained
 from flaxbert.seeds import Group
 
-# Grid -> what is trained: `examples` are those of an epoch, 0: all there are. Batches are 32, but of models with
-# random weights --base_batch.
+# Grid -> what is trained: `examples` are those of an epoch, 0: all there are. Batches are 32 if nothing is said,
+# of models with random weights --base_batch.
 SETUPS: dict[str, tuple[dict[str, Any], ...]] = {
     "tiny": ({"model": "tiny", "data": "full_length", "length": 32, "examples": 16, "dtype": "float32"},),
     "small": ({"model": "bert_base", "data": "full_length", "length": 128, "examples": 32, "dtype": "float32"},
-              {"model": "minilm", "data": "mrpc", "length": 128, "examples": 320, "dtype": "float32"}),
+              {"model": "minilm", "data": "mrpc", "length": 128, "examples": 320, "dtype": "float32"},
+              {"model": "minilm", "data": "squad", "batch": 16, "length": 384, "examples": 160,
+               "dtype": "float32"}),
     "paper": ({"model": "bert_base", "data": "full_length", "length": 128, "examples": 1024, "dtype": "bfloat16"},
-              {"model": "minilm", "data": "mrpc", "length": 128, "examples": 0, "dtype": "bfloat16"}),
+              {"model": "minilm", "data": "mrpc", "length": 128, "examples": 0, "dtype": "bfloat16"},
+              {"model": "minilm", "data": "squad", "length": 384, "examples": 4096, "dtype": "bfloat16"}),
 }
 _OF_SETUP = ("model", "data", "batch", "length", "examples", "dtype")
 _OF_VARIANT = (*_OF_SETUP, "strategy", "frozen", "cached")
@@ -60,7 +63,7 @@ def points(settings: dict[str, Any]) -> list[dict[str, Any]]:
             note(f"throughput: savings left out for want of FLAXBERT_DATA: {', '.join(missing)}")
         elif each["model"] in settings["models"]:
             batch = settings["base_batch"] if each["model"] in sources.SHAPES else 32
-            found += _points({**each, "batch": batch}, sources.layers(each["model"]), settings["frozen"])
+            found += _points({"batch": batch, **each}, sources.layers(each["model"]), settings["frozen"])
     return found
 
 

@@ -1,6 +1,6 @@
 """The models and the data that throughput is measured with, by name.
 
-MiniLM and MRPC are read from the folder that FLAXBERT_DATA names; without it they are left out.
+MiniLM, MRPC and SQuAD are read from the folder that FLAXBERT_DATA names; without it they are left out.
 
 Letters: N examples, T tokens a sequence.
 """
@@ -39,7 +39,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 }
 MODELS = ("bundled", *STORED, *SHAPES)
 # Data of real lengths: name -> folder under FLAXBERT_DATA; toy_pair is made on the spot.
-FOLDERS = {"mrpc": "data/glue/MRPC", "toy_pair": ""}
+FOLDERS = {"mrpc": "data/glue/MRPC", "squad": "data/squad", "toy_pair": ""}
 DATA = ("full_length", *FOLDERS)
 
 _WORDS = ("the", "of", "and", "to", "a", "in", "that", "it", "is", "was", "for", "on", "are", "with", "as", "he")

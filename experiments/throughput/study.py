@@ -62,7 +62,7 @@ def _grid(model: str, batch: int, length: int, **other: tuple) -> dict[str, tupl
 
 _ALL = ("full", *(name + how for name in STRATEGIES if name != "full" for how in ("", CACHED)))
 _BF16 = {"dtype": ("bfloat16",)}
-_REAL = {"data": tuple(sources.FOLDERS), "packing": (True, False)}
+_REAL = {"data": ("mrpc", "toy_pair"), "packing": (True, False)}
 
 GRIDS: dict[str, tuple[dict[str, tuple], ...]] = {
     "tiny": (
