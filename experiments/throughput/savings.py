@@ -46,16 +46,16 @@ def setup_of(point: dict[str, Any]) -> dict[str, Any]:
     return {name: point[name] for name in _OF_SETUP}
 
 
-def points(settings: dict[str, Any]) -> list[dict[str, Any]]:
-    """Of each setup all programs, then all epochs.
-
-    Raises:
-      InputError: no number of rounds, steps or layers.
-    """
+def check(settings: dict[str, Any]) -> None:
+    """Raises `InputError` where there is no number of rounds, steps or layers."""
     if min(settings["rounds"], settings["round_steps"], settings["base_batch"]) < 1:
         raise InputError("--rounds, --round_steps and --base_batch: at least 1 each")
     if not all(k.isdigit() for k in settings["frozen"]):
         raise InputError(f"--frozen={','.join(settings['frozen'])}: should be numbers of layers")
+
+
+def points(settings: dict[str, Any]) -> list[dict[str, Any]]:
+    """Of each setup all programs, then all epochs."""
     found = []
     for each in SETUPS[settings["grid"]]:
         missing = [name for name in (each["model"], each["data"]) if not sources.available(name)]

@@ -118,6 +118,8 @@ def points(settings: dict[str, Any]) -> list[dict[str, Any]]:
     for flag, valid in (("parts", PARTS), ("models", sources.MODELS), ("peer_variants", tuple(peer.VARIANTS))):
         for name in settings[flag]:
             one_of(name, valid, f"--{flag}")
+    savings.check(settings)  # before anything is said of what is left out
+    together.check(settings)
     speed = "speed" in settings["parts"]
     return [*(_peer_points(settings) if speed and settings["peer"] else []),
             *(savings.points(settings) if "savings" in settings["parts"] else []),

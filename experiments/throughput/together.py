@@ -28,14 +28,14 @@ TARGETS = (("bert_base", 25, 1.5), ("bundled", 25, 10.0))
 STEPS = 50  # of a run, from whose batches the windows are made
 
 
-def points(settings: dict[str, Any]) -> list[dict[str, Any]]:
-    """Each setup with each number of seeds.
-
-    Raises:
-      InputError: no numbers of seeds.
-    """
+def check(settings: dict[str, Any]) -> None:
+    """Raises `InputError` where --counts are no numbers of seeds."""
     if not all(count.isdigit() and int(count) for count in settings["counts"]):
         raise InputError(f"--counts={','.join(settings['counts'])}: should be numbers of seeds, from 1 on")
+
+
+def points(settings: dict[str, Any]) -> list[dict[str, Any]]:
+    """Each setup with each number of seeds."""
     found = []
     for setup in SETUPS[settings["grid"]]:
         missing = [name for name in (setup["model"], setup["data"]) if not sources.available(name)]
