@@ -149,8 +149,8 @@ def layers_to_keep(config: Config, kind: str, reads: Iterable[int], frozen: int,
     pays = max(layers, default=0) > 0 and (passes > 1 or (passes == 1 and config.strategy == "features"))
     if config.cache_frozen == "false" or not pays:
         if config.cache_dtype != "auto":
-            note(f"--cache_dtype={config.cache_dtype}: nothing is kept for a single pass over the data; "
-                 "--cache_frozen=true does")
+            note(f"--cache_dtype={config.cache_dtype}: nothing is kept, for it does not pay (one pass over the "
+                 "data, or no layer saved); --cache_frozen=true keeps it")
         return ()
     if obstacle:
         note(f"frozen layers are not computed once: {obstacle}")

@@ -21,7 +21,7 @@ import jax
 from experiments.throughput import measure, sources
 from flaxbert import activations
 from flaxbert.config import Config
-from flaxbert.errors import InputError, note
+from flaxbert.errors import InputError
 from flaxbert.prepare import Ready, bottom_of, parameters_trained
 from flaxbert.seeds import Group
 
@@ -57,13 +57,9 @@ def check(settings: dict[str, Any]) -> None:
 def points(settings: dict[str, Any]) -> list[dict[str, Any]]:
     """Of each setup all programs, then all epochs."""
     found = []
-    for each in SETUPS[settings["grid"]]:
-        missing = [name for name in (each["model"], each["data"]) if not sources.available(name)]
-        if missing:
-            note(f"throughput: savings left out for want of FLAXBERT_DATA: {', '.join(missing)}")
-        elif each["model"] in settings["models"]:
-            batch = settings["base_batch"] if each["model"] in sources.SHAPES else 32
-            found += _points({"batch": batch, **each}, sources.layers(each["model"]), settings["frozen"])
+    for each in sources.at_hand(SETUPS[settings["grid"]], settings["models"], "savings"):
+        batch = settings["base_batch"] if each["model"] in sources.SHAPES else 32
+        found += _points({"batch": batch, **each}, sources.layers(each["model"]), settings["frozen"])
     return found
 
 

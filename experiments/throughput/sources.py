@@ -10,6 +10,7 @@ import csv
 import random
 import shutil
 import tempfile
+from collections.abc import Collection, Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from safetensors.numpy import save_file
 from experiments.outside import outside
 from flaxbert import heads, trees
 from flaxbert.bert import BertConfig
+from flaxbert.errors import note
 from flaxbert.export import head_settings, save_model_folder
 from flaxbert.huggingface import to_tensors
 from flaxbert.model_files import BUNDLED, load_tokenizer
@@ -49,6 +51,24 @@ def available(name: str) -> bool:
     """Whether a model or data of this name can be had here."""
     stored = {**STORED, **FOLDERS}.get(name, "")
     return not stored or outside(stored) is not None
+
+
+def at_hand(setups: Iterable[dict[str, Any]], models: Collection[str], part: str) -> list[dict[str, Any]]:
+    """The setups with one of these models that can be had here; what is missing is told.
+
+    Args:
+      setups: with `model` and `data`.
+      models: names.
+      part: of the study, for the message.
+    """
+    found = []
+    for setup in setups:
+        missing = [name for name in (setup["model"], setup["data"]) if not available(name)]
+        if missing:
+            note(f"throughput: {part} left out for want of FLAXBERT_DATA: {', '.join(missing)}")
+        elif setup["model"] in models:
+            found.append(setup)
+    return found
 
 
 @cache

@@ -11,7 +11,7 @@ from typing import Any
 from experiments.throughput import measure, sources
 from flaxbert import parallel, seeds
 from flaxbert.config import Config
-from flaxbert.errors import InputError, note
+from flaxbert.errors import InputError
 from flaxbert.prepare import prepare
 
 # Grid -> what is trained, by all its parameters.
@@ -36,14 +36,9 @@ def check(settings: dict[str, Any]) -> None:
 
 def points(settings: dict[str, Any]) -> list[dict[str, Any]]:
     """Each setup with each number of seeds."""
-    found = []
-    for setup in SETUPS[settings["grid"]]:
-        missing = [name for name in (setup["model"], setup["data"]) if not sources.available(name)]
-        if missing:
-            note(f"throughput: seeds left out for want of FLAXBERT_DATA: {', '.join(missing)}")
-        elif setup["model"] in settings["models"]:
-            found += [{"kind": "seeds", **setup, "seeds": int(count)} for count in settings["counts"]]
-    return found
+    return [{"kind": "seeds", **setup, "seeds": int(count)}
+            for setup in sources.at_hand(SETUPS[settings["grid"]], settings["models"], "seeds")
+            for count in settings["counts"]]
 
 
 def measure_seeds(point: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
