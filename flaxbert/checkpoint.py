@@ -174,7 +174,8 @@ def load_params(run: str | Path, which: str = "best") -> tuple[dict, dict[str, A
                 if name != which:
                     note(f"{run}: no readable best checkpoint; taking the last")
                 return _as_dict(items["params"]), {**about, "checkpoint": name}
-    raise InputError(f"{run}/checkpoints: no readable checkpoint; finish the run or train it with --resume")
+    raise InputError(f"{run}/checkpoints: no readable checkpoint; finish the run with --resume (one of "
+                     "--checkpoints=false keeps none)")
 
 
 def _as_dict(tree: Any) -> dict:

@@ -86,7 +86,6 @@ def _pretrain(settings: dict[str, Any]) -> None:
     _finetune({**settings, "task": "pretrain"})
 
 
-PICTURES = (".png", ".pdf", ".svg")
 # Flags of `evaluate` that go with a run, or with a file of predictions alone.
 ONLY_WITH = {"run": ("checkpoint", "seed", "write"),
              "predictions": ("task", "text_columns", "label_column", "label_type")}
@@ -138,20 +137,11 @@ def _sweep(settings: dict[str, Any]) -> None:
 
 
 def _compare(settings: dict[str, Any]) -> None:
-    from flaxbert.statistics import comparison, figures
-    from flaxbert.statistics.runs import scores_of
-    picture = Path(settings.get("output", "a.png"))
-    if picture.suffix not in PICTURES:
-        raise InputError(f"--output={picture}: should end in {', '.join(PICTURES)}")
-    for folder in (settings["A"], settings["B"]):
-        if (Path(folder) / "sweep.json").exists():
-            raise InputError(f"{folder}: a sweep; give one of its cells, the folders in it")
-    a, b = (scores_of(settings[letter], settings.get("checkpoint", "last")) for letter in "AB")
-    compared = comparison.compare(a, b)
-    print("\n".join(comparison.describe(compared)))
-    if "output" in settings:
-        figures.difference(a, b, compared, picture)
-        print(f"picture: {picture}")
+    from flaxbert.compare import compare
+    from flaxbert.statistics.comparison import describe
+    print("\n".join(describe(compare(**{name.lower(): value for name, value in settings.items()}))))
+    if settings.get("output"):
+        print(f"picture: {settings['output']}")
 
 
 def _cache(settings: dict[str, Any]) -> None:
@@ -206,8 +196,10 @@ COMMANDS: dict[str, Command] = {
          "learning_rate=5e-5,4e-5,3e-5,2e-5. Several times: with each combination. Semicolons in place of commas "
          "where values hold some."),), ("grid",)),
     "compare": Command(_compare, "Compare two recipes over their seeds: A and B are folders of runs.", (
-        ("output", "", f"Draw it: a file, {', '.join(PICTURES)}."),
-        ("checkpoint", "last", "Whose scores: last or best.")), words={"A": (), "B": ()}),
+        ("output", "", "Draw it: a file, .png, .pdf or .svg."),
+        ("checkpoint", "last", "Whose scores: last or best."),
+        ("examples", "", "best, ensemble or a seed: compare what these answer on dev, too.")),
+        words={"A": (), "B": ()}),
     "evaluate": Command(_evaluate, "Score a run, or anybody's predictions; prints one JSON line.", (
         _RUN, ("predictions", "", "In place of a run: a file of predictions in the official format of --task."),
         ("task", "", "With --predictions: the task; `flaxbert tasks` lists them."),

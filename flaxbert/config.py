@@ -7,6 +7,7 @@ A `Config` is frozen: a run is a pure function of it. Values that depend on a ta
 import dataclasses
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from os import PathLike
@@ -195,7 +196,7 @@ class Config:
     seeds: tuple[int, ...] = setting((), "batch", "Train one run for each of these seeds, in place of --seed: "
                                      "1:25, both included, or 1,2,5.")
     seeds_per_program: str = setting("auto", "batch", "How many of them train at a time, as one program; auto: as "
-                                     "many as the device's memory holds, on CPU one.")
+                                     "many as the device's memory holds, on CPU one.", resumable=True)
     init_seed: int = setting(-1, "batch", "Of the head's initialisation alone; -1: the run's seed.")
     order_seed: int = setting(-1, "batch", "Of the data order alone; -1: the run's seed.")
     dropout_seed: int = setting(-1, "batch", "Of dropout alone; -1: the run's seed.")
@@ -274,6 +275,9 @@ class Config:
         if config.unfreeze == "discriminative" and config.layerwise_decay != 1:
             raise InputError(f"--layerwise_decay={config.layerwise_decay}: not with --unfreeze=discriminative, "
                              "which is a decay of 1/2.6 itself")
+        together = config.seeds_per_program
+        if together != "auto" and not (together.isdecimal() and int(together)):
+            raise InputError(f"--seeds_per_program={together}: should be auto, or a number from 1 on")
         if config.micro_batches > config.batch_size:
             raise InputError(f"--micro_batches={config.micro_batches}: more than --batch_size={config.batch_size}")
         return config
@@ -334,23 +338,33 @@ _TYPES: dict[Any, tuple[str, tuple[type, ...], Any]] = {
     tuple[float, ...]: ("numbers separated by commas", (list, tuple, np.ndarray), lambda x: tuple(map(float, x)))}
 
 
+_BIG = 2**31 - 1
+MOST_SEEDS = 10_000
+
+
 def _seeds(given: str | Iterable[Any]) -> tuple[int, ...]:
-    """The seeds that are meant, in the order given: numbers, and texts such as "7" or "1:25".
+    """The seeds that are meant, in the order given: numbers, and texts such as "7" or "1:25"; () are no seeds.
 
     Raises:
-      InputError: a stretch without seeds, one twice, or one below 0.
+      InputError: none, a stretch without any, one twice, one out of range, or more than `MOST_SEEDS`.
       ValueError: no numbers.
     """
     found: list[int] = []
     for part in given.split(",") if isinstance(given, str) else given:
         first, colon, last = str(part).partition(":")
-        stretch = range(int(first), int(last if colon else first) + 1)
-        if not stretch:
+        low, high = int(first), int(last if colon else first)
+        if low > high:
             raise InputError(f"--seeds: {part} is empty; write {last}:{first}")
-        found += stretch
-    twice = [seed for n, seed in enumerate(found) if seed in found[:n]]
-    if twice or min(found, default=0) < 0:
-        raise InputError(f"--seeds: {twice[0]} more than once" if twice else "--seeds: none may be below 0")
+        if low < 0 or high > _BIG:
+            raise InputError(f"--seeds: {low if low < 0 else high} is out of range; valid: 0 to {_BIG}")
+        if len(found) + high - low >= MOST_SEEDS:
+            raise InputError(f"--seeds: more than {MOST_SEEDS}; give fewer")
+        found += range(low, high + 1)
+    twice = [seed for seed, times in Counter(found).items() if times > 1]
+    if twice:
+        raise InputError(f"--seeds: {twice[0]} more than once")
+    if not found and not isinstance(given, tuple):
+        raise InputError("--seeds: none given; write 1:25, both included, or 1,2,5")
     return tuple(found)
 
 
@@ -368,7 +382,6 @@ def _typed(name: str, kind: Any, value: Any) -> Any:
     raise InputError(f"--{name}={shown}: should be {wanted}")
 
 
-_BIG = 2**31 - 1
 _RANGES = (("max_length", 0, 65536), ("max_train_examples", 0, _BIG), ("max_eval_examples", 0, _BIG),
            ("doc_stride", 1, 65536), ("max_query_length", 1, 65536), ("max_answer_length", 1, 65536),
            ("n_best", 1, 10**4), ("null_threshold", -1e9, 1e9), ("dropout", 0.0, 0.95),

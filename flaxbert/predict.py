@@ -323,6 +323,17 @@ def evaluate(run: str, split: str = "dev", output: str = "", checkpoint: str = "
                   **scores}, output)
 
 
+def dev_outputs(run: str, checkpoint: str = "best", seed: str = "best") -> tuple[np.ndarray, np.ndarray]:
+    """What a run's model says of its dev examples, and their labels; arguments as of `load`.
+
+    Returns:
+      [N, C] or what else its family puts out, and [N] or [N, C].
+    """
+    predictor = load(run, checkpoint, seed)
+    encoded = predictor.encode(_split(records.read_run(Path(run).expanduser())[0], "dev", ""), "dev")
+    return predictor.outputs(encoded, "answering dev"), encoded.labels
+
+
 def evaluate_file(task: str, predictions: str, split: str = "dev", data_dir: str = "", file: str = "",
                   output: str = "", skip_bad_rows: bool = False, text_columns: Sequence[str] = (),
                   label_column: str = "", label_type: str = "classification") -> dict[str, Any]:

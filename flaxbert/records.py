@@ -34,11 +34,28 @@ def read_run(path: str | Path) -> tuple[Config, dict[str, Any]]:
         about = json.loads(file.read_text())
         if "settings" not in about:
             raise InputError(f"{path}: not one of our runs; give the folder that finetune wrote")
-        return Config.from_json(about["settings"]), about
+        return settings_of(about, file), about
     except FileNotFoundError:
         raise InputError(f"{path}: no run there (no config.json); give the folder that finetune wrote") from None
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise InputError(f"{file}: not a run's settings ({type(error).__name__}: {error})") from None
+
+
+def settings_of(about: Mapping[str, Any], file: str | Path, settings: Mapping[str, Any] | None = None) -> Config:
+    """The settings in the content of a file of ours; raises `InputError` where this version knows them not.
+
+    Args:
+      about: the content, with `settings` and `versions`.
+      file: told in the message.
+      settings: in place of those.
+    """
+    try:
+        return Config.from_json(dict(about["settings"] if settings is None else settings))
+    except InputError as error:
+        ours, theirs = versions()["flaxbert"], (about.get("versions") or {}).get("flaxbert", "another version")
+        reason = str(error).partition("; valid: ")[0]
+        raise InputError(f"{file}: written by flaxbert {theirs}, which this one, {ours}, cannot read ({reason}); "
+                         "read it with that version, or train anew") from None
 
 
 def is_run(path: Path) -> bool:
@@ -108,18 +125,18 @@ def runs_of(folder: Path, seed: str = "best") -> list[Path]:
     Raises:
       InputError: no such seed, none that is finished, or a choice where there is one run alone.
     """
-    seeds = read_run(folder)[0].seeds if is_run(folder) else ()
-    if not seeds:
+    config = read_run(folder)[0] if is_run(folder) else None
+    if config is None or not config.seeds:
         if seed != "best":
             raise InputError(f"--seed={seed}: {folder} does not hold the runs of many seeds; leave it out")
         return [folder]
-    results = {each: read_result(of_seed(folder, each)) for each in seeds}
+    results = {each: read_result(of_seed(folder, each)) for each in config.seeds}
     finished = [each for each, result in results.items() if result and result["status"] == "finished"]
     if seed == "ensemble" and finished:
         return [of_seed(folder, each) for each in finished]
     if seed == "best" and finished:
         chosen = (read_result(folder) or {}).get("best_seed")
-        if chosen is None:
+        if chosen is None or not is_finished(folder, config):
             raise InputError(f"{folder}: its seeds are not all finished; --seed=NUMBER takes one of "
                              f"{', '.join(map(str, finished))}, or go on with --resume")
         return [of_seed(folder, chosen)]

@@ -220,12 +220,10 @@ def groups(ready: Ready, configs: Sequence[Config], together: str, before: int =
       before: with auto: how many trained at a time when they began; 0: they begin now.
 
     Raises:
-      InputError: no such number, or pre-training.
+      InputError: pre-training.
     """
     if ready.task.kind == "pretraining":
         raise InputError("--seeds: pre-training takes one --seed at a time")
-    if together != "auto" and not (together.isdecimal() and int(together)):
-        raise InputError(f"--seeds_per_program={together}: should be auto, or a number from 1 on")
     size = (before or balanced(len(configs), fitting(ready), ready.config)) if together == "auto" \
         else balanced(len(configs), int(together))
     placement = parallel.make(ready.config, size if size > 1 else 0)
@@ -267,14 +265,24 @@ def fitting(ready: Ready) -> int:
         plan = next(ready.epochs.plans(0, 1))
         batch = alone.placement.put_batch(ready.batch(0, plan, rows, np.arange(rows)), rows)
         alone.compile(rows, state, batch, common)
-        needs = alone.program(rows).memory_analysis()
         shared = sum(x.nbytes for x in jax.tree.leaves(common))
-        own = needs.argument_size_in_bytes + needs.output_size_in_bytes + needs.temp_size_in_bytes \
-            - needs.alias_size_in_bytes - shared
-        return str(max(1, int((MEMORY_USED * limit - shared) / max(own, 1))))
+        return str(held(limit, shared, alone.program(rows).memory_analysis()))
     each = int(parallel.agree(count))
     # Every device has all runs, each with its share of the rows, under pmap and in a pod.
     return each * (parallel.make(config).size if config.parallel == "jit" and not parallel.is_pod() else 1)
+
+
+def held(limit: int, shared: int, needs: Any) -> int:
+    """How many runs fit in `MEMORY_USED` of a device's memory, one at least.
+
+    Args:
+      limit: bytes of the device.
+      shared: bytes that the runs read and never change: they are there once.
+      needs: XLA's plan for one run; a result that takes the place of an argument counts once.
+    """
+    own = needs.argument_size_in_bytes + needs.output_size_in_bytes + needs.temp_size_in_bytes \
+        - needs.alias_size_in_bytes - shared
+    return max(1, int((MEMORY_USED * limit - shared) / max(own, 1)))
 
 
 def _stack(each: Sequence[Any]) -> Any:

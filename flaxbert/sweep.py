@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 from flaxbert import disk_cache, parallel, records, train
-from flaxbert.config import Config
 from flaxbert.errors import InputError, note
 from flaxbert.grid import Point, groups_of, points_of, text
 from flaxbert.progress import bar
@@ -120,7 +119,8 @@ def _changes(file: Path, now: Mapping[str, Any]) -> list[str]:
         if any(lacking.values()):
             return [f"{flag} lacks {', '.join(map(text, values))}" for flag, values in lacking.items() if values]
         for cell in before["cells"]:
-            old, new = (Config.from_json({**about["settings"], **about["cells"][cell]}) for about in (before, now))
+            old, new = (records.settings_of(about, file, {**about["settings"], **about["cells"][cell]})
+                        for about in (before, now))
             if changes := dataclasses.replace(old, seeds=new.seeds).differences(new):
                 return changes
     except InputError:

@@ -53,6 +53,8 @@ def finetune(config: Config) -> dict[str, Any]:
       RunFailed: the loss was not finite; the last good checkpoint stays. Of several runs one that fails harms no
         other, and nothing is raised.
     """
+    if config.seeds_per_program != "auto" and not config.seeds:
+        raise InputError(f"--seeds_per_program={config.seeds_per_program}: only with --seeds")
     config = tasks.settled(config.absolute())
     parallel.start(config)
     folder = output_dir(config, f"{config.task}-{config.strategy}-{'seeds' if config.seeds else config.seed}")
@@ -86,21 +88,26 @@ def train_cells(cells: Sequence[Cell], told: Callable[[Cell, dict[str, Any]], No
     return [records.read_result(cell.folder) or {"status": "interrupted"} for cell in cells], stopped
 
 
+def _advice(config: Config, together: int) -> str:
+    """What to do where so many runs at a time do not fit the device's memory."""
+    fewer = f"a --seeds_per_program below {together}, " if together > 1 else ""
+    return (f"--batch_size={config.batch_size} and --max_length={config.max_length}"
+            f"{f', {together} seeds at a time' if together > 1 else ''}: try {fewer}a larger --micro_batches, "
+            "--remat, --dtype=bfloat16, or smaller values")
+
+
 def _train(cells: Sequence[Cell], found: Mapping[Path, str], told: Callable[[Cell, dict[str, Any]], None]) -> bool:
     """Trains cells that are not finished; `found`: what `records.claim` said. Whether it was asked to stop."""
     config = cells[0].config
     started = next((cell for cell in cells if found[cell.folder] == "started"), None)
     begun = records.read_run(started.folder)[1] if started else {}
     places = [Place(own, folder, cell) for cell in cells for own, folder in cell.places()]
-    advice = (f"--batch_size={config.batch_size} and --max_length={config.max_length}: try a larger "
-              "--micro_batches, --remat, --dtype=bfloat16, or smaller values"
-              + (", or fewer --seeds_per_program" if len(places) > 1 else ""))
     failure: Exception | None = None
     try:
         placement = parallel.make(config)
         ready = prepare(config, placement.shards, begun)
         if config.seeds or len(cells) > 1:
-            with parallel.memory_told(advice):
+            with parallel.memory_told(_advice(config, 1)):
                 # Of all runs, done or not: so that each has the batches and the neighbours that it began with.
                 groups = seeds.groups(ready, [place.config for place in places], config.seeds_per_program,
                                       begun.get("together", 0))
@@ -125,7 +132,7 @@ def _train(cells: Sequence[Cell], found: Mapping[Path, str], told: Callable[[Cel
         if numbers:
             group, here = group.only(numbers), [here[n] for n in numbers]
             parallel.agree(partial(_write_runs, here, group, backbone))
-            with parallel.memory_told(advice):
+            with parallel.memory_told(_advice(config, group.size)):
                 loop = Loop(group, [(place.folder, place.cell.folder) for place in here], backbone, baseline)
                 results = loop.go()
             for place, result in zip(here, results, strict=True):

@@ -99,8 +99,9 @@ def test_differences_name_what_decides_a_result_and_nothing_else():
     assert a.differences(a) == []
     free = {name for name, f in FIELDS.items() if f.metadata["resumable"]}
     assert free == {"parallel", "devices", "distributed", "coordinator_address", "num_processes", "process_id",
-                    "compilation_cache", "output_dir", "resume", "overwrite", "log_every", "save_every",
-                    "diagnose_every", "tensorboard", "predict_test", "cache_frozen", "cache_dir", "cache_limit"}
+                    "compilation_cache", "seeds_per_program", "output_dir", "resume", "overwrite", "log_every",
+                    "save_every", "diagnose_every", "tensorboard", "predict_test", "cache_frozen", "cache_dir",
+                    "cache_limit"}
 
 
 def test_an_unknown_setting_lists_the_valid_ones():

@@ -257,6 +257,19 @@ def test_what_was_wanted_of_seeds_together_is_wanted_of_accelerators():
     assert [(each["found"], each["met"]) for each in together.targets(entries, "cpu")] == [(None, None)] * 2
 
 
+@pytest.mark.parametrize(("rate", "platform", "found", "met"), [
+    (100.0, "gpu", 2.5, True), (75.0, "gpu", 10 / 3, False), (100.0, "cpu", None, None)])
+def test_seeds_together_are_held_against_the_fastest_runs_of_the_peer(rate, platform, found, met):
+    from experiments.throughput import together
+    same = {"model": "bert_base", "data": "mrpc", "batch": 16, "length": 128}
+    peers = [{**same, "side": side, "train_examples_per_second": each}
+             for side, each in (("flaxbert", 99.0), ("bf16", 8.0), ("bf16_grouped", 10.0))]
+    peers.append({**peers[-1], "batch": 32, "train_examples_per_second": 50.0})
+    entry = {"point": {**same, "seeds": 25}, "together": {"examples_per_second": rate}}
+    target = together.peer_target([entry], peers, platform)
+    assert (target["found"], target["met"]) == (found and pytest.approx(found), met)
+
+
 def test_gains_are_medians_over_the_rounds_beside_theory():
     from experiments.throughput import gains
     point = {"kind": "epoch", "model": "bert_base", "data": "full_length", "batch": 32, "length": 128,

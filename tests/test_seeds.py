@@ -1,13 +1,16 @@
 """Many seeds in one program: each is the run that it is alone, whatever becomes of the others."""
 
 import json
+import shutil
+from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
-from small import config, equal, interrupt, losses_of, result_of, rows_of
+from small import call, config, equal, interrupt, losses_of, result_of, rows_of
 
 import flaxbert
-from flaxbert import parallel, predict, prepare, train, trees
+from flaxbert import compare, parallel, predict, prepare, train, trees
 from flaxbert import seeds as seeds_module
 from flaxbert.checkpoint import load_params
 from flaxbert.config import Config
@@ -53,12 +56,13 @@ def alone(model, tmp_path_factory):
 
 
 @pytest.mark.parametrize(("name", "how", "devices", "together"), [
-    ("full", "jit", 1, "3"), ("full", "pmap", 4, "3"), ("freeze", "jit", 1, "3"), ("freeze", "jit", 4, "3"),
-    ("features", "jit", 1, "3"), ("features", "jit", 4, "4"), ("held", "jit", 1, "2")])
+    ("full", "jit", 1, "3"), ("full", "pmap", 4, "3"), ("full", "jit", 4, "4"), ("freeze", "jit", 1, "3"),
+    ("freeze", "jit", 4, "2"), ("features", "jit", 1, "3"), ("features", "jit", 4, "4"), ("held", "jit", 1, "2")])
 def test_a_seed_among_others_is_the_run_that_it_is_alone(model, alone, tmp_path, name, how, devices, together):
     """Dropout on: losses of 50 steps within 1e-5; scores of dev too.
 
-    Four together: each device has a run for itself. Two: the last is with a copy that stands still.
+    Four together: each device has a run for itself. Two: the last is with a copy that stands still, and on four
+    devices each run has two.
     """
     seeds = (*SEEDS, 5) if together == "4" else SEEDS
     result = train.finetune(config(model(name), tmp_path / "run", **SHORT, **STRATEGIES[name], seeds=seeds,
@@ -151,12 +155,66 @@ def test_interrupted_anywhere_many_seeds_go_on_to_the_same_end(tiny, tmp_path, m
 
 @pytest.mark.parametrize(("given", "line"), [
     (dict(seeds="1,1:3"), "--seeds: 1 more than once"), (dict(seeds="5:1"), "--seeds: 5:1 is empty; write 1:5"),
-    (dict(seeds="-1"), "--seeds: none may be below 0"),
+    (dict(seeds="-1"), "--seeds: -1 is out of range; valid: 0 to 2147483647"),
+    (dict(seeds="1,2147483648"), "--seeds: 2147483648 is out of range; valid: 0 to 2147483647"),
+    (dict(seeds="0:2147483647"), "--seeds: more than 10000; give fewer"),
+    (dict(seeds=[]), "--seeds: none given; write 1:25, both included, or 1,2,5"),
+    (dict(seeds="1:2", seeds_per_program="0"), "--seeds_per_program=0: should be auto, or a number from 1 on"),
     (dict(seeds="a"), "--seeds='a': should be whole numbers, 1:25 (both included) or 1,2,5")])
 def test_bad_lists_of_seeds_are_one_line(given, line):
     with pytest.raises(InputError) as caught:
         Config.make(**given)
     assert str(caught.value) == line
+
+
+@pytest.mark.parametrize(("arguments", "line"), [
+    (["--seeds="], "--seeds: none given; write 1:25, both included, or 1,2,5"),
+    (["--seeds=1,1"], "--seeds: 1 more than once"),
+    (["--seeds_per_program=2"], "--seeds_per_program=2: only with --seeds")])
+def test_bad_seeds_on_the_command_line_are_one_line(capsys, tmp_path, arguments, line):
+    assert call(capsys, "finetune", *arguments, f"--output_dir={tmp_path}/run") == (2, "", f"flaxbert: {line}\n")
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_stays_as_it_was_is_there_once_for_all_seeds(deep, tmp_path):
+    """No frozen leaf has an axis of runs."""
+    given = config(deep, tmp_path / "run", **SHORT, frozen_layers=1, seeds=SEEDS, cache_frozen="false")
+    parallel.start(given)
+    ready = prepare.prepare(given, 1)
+    [group] = seeds_module.groups(ready, [given.of_seed(seed) for seed in SEEDS], "3")
+    state, common = group.put([run.start() for run in group.runs], [True] * 3)
+    before, now = (trees.flatten(tree) for tree in (ready.parted(ready.start())[1].frozen, common.fixed.frozen))
+    assert before
+    assert {name: leaf.shape for name, leaf in now.items()} == {name: leaf.shape for name, leaf in before.items()}
+    assert all(leaf.shape[0] == 3 for leaf in jax.tree.leaves(state.params))
+
+
+def no_memory(*_):
+    raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory while trying to allocate 99999999 bytes.")
+
+
+@pytest.mark.parametrize(("together", "advice"), [
+    ("2", ", 2 seeds at a time: try a --seeds_per_program below 2, a larger --micro_batches"),
+    ("1", ": try a larger --micro_batches")])
+def test_no_memory_for_the_seeds_is_one_line(tiny, tmp_path, capsys, monkeypatch, together, advice):
+    """Then fewer at a time go on where they were to begin."""
+    given = {**QUICK, **UNSAVED, "max_steps": 1, "seeds": (0, 1), "seeds_per_program": together}
+    with monkeypatch.context() as patch:
+        patch.setattr(seeds_module.Group, "compile", no_memory)
+        with pytest.raises(InputError) as caught:
+            train.finetune(config(tiny, tmp_path / "run", **given))
+    assert str(caught.value).startswith(f"out of device memory with --batch_size=8 and --max_length=32{advice}")
+    if together == "2":
+        result = train.finetune(config(tiny, tmp_path / "run", **{**given, "seeds_per_program": "1"}, resume=True))
+        assert result["status"] == "finished"
+
+
+@pytest.mark.parametrize(("limit", "count"), [(1000, 1), (10_000, 1), (20_000, 2), (41_000, 5)])
+def test_as_many_seeds_train_at_a_time_as_memory_holds(limit, count):
+    """Of 0.8 of it, what is shared is taken once, and 6,000 bytes for each seed."""
+    plan = SimpleNamespace(argument_size_in_bytes=5000, output_size_in_bytes=4000, temp_size_in_bytes=3000,
+                           alias_size_in_bytes=4000)
+    assert seeds_module.held(limit, 2000, plan) == count
 
 
 def test_seeds_are_told_in_three_ways():
@@ -227,6 +285,48 @@ def test_evaluate_and_export_take_them_too(seeds, tmp_path):
     answers = flaxbert.load(tmp_path / "export")(TEXTS), flaxbert.load(seeds)(TEXTS)
     for got, wanted in zip(*answers, strict=True):
         assert got["label"] == wanted["label"]
+
+
+def test_models_are_compared_over_the_examples_of_dev(seeds, tmp_path, capsys):
+    code, out, _ = call(capsys, "compare", str(seeds), str(seeds), "--examples=0")
+    assert code == 0
+    assert "expected best of k seeds, A and B: k = 1: " in out
+    assert ("over the 16 examples of dev (0 of each), A is ahead by +0.0000 (95 %: +0.0000 to +0.0000); A alone "
+            "is right on 0, B alone on 0, p = 1.000 (McNemar)\n") in out
+    outputs, labels = predict.dev_outputs(str(seeds), "last", "1")
+    found = compare.over_dev(seeds, seeds, "last", "ensemble")
+    assert (found["examples"], found["seed"]) == (len(labels), "ensemble") == (16, "ensemble")
+    accuracy = result_of(seeds / "seed_1")["metrics"]["dev"]["accuracy"]
+    assert np.mean(outputs.argmax(-1) == labels) == pytest.approx(accuracy)
+
+
+def test_seeds_that_are_not_all_there_are_told(seeds, tmp_path):
+    """Three were to be trained: what judges all of them, or chooses the best, waits for the last one."""
+    half = tmp_path / "half"
+    shutil.copytree(seeds, half)
+    about = json.loads((half / "config.json").read_text())
+    about["settings"]["seeds"] = [0, 1, 2]
+    (half / "config.json").write_text(json.dumps(about))
+    for use, line in ((lambda: compare.compare(half, half), f"{half}: seed 2 has not been trained yet (1 of 3 are "
+                       "lacking); go on by --resume"),
+                      (lambda: flaxbert.load(half), f"{half}: its seeds are not all finished; --seed=NUMBER takes "
+                       "one of 0, 1, or go on with --resume")):
+        with pytest.raises(InputError) as caught:
+            use()
+        assert str(caught.value) == line
+
+
+def test_a_run_of_another_version_is_told(seeds, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(seeds, other)
+    about = json.loads((other / "config.json").read_text())
+    about["settings"]["colour"], about["versions"]["flaxbert"] = "red", "9.9"
+    (other / "config.json").write_text(json.dumps(about))
+    with pytest.raises(InputError) as caught:
+        flaxbert.load(other)
+    assert str(caught.value) == (f"{other}/config.json: written by flaxbert 9.9, which this one, "
+                                 f"{flaxbert.__version__}, cannot read (--colour: no such setting); read it with "
+                                 "that version, or train anew")
 
 
 def test_a_seed_that_is_not_there_is_one_line(seeds, tmp_path):

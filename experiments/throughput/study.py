@@ -184,13 +184,15 @@ def report(record: Records) -> dict[str, Any]:
     steps, peers, seeds = (gains.of_kind(record.measured, kind) for kind in ("step", "peer", "seeds"))
     peers, entries, seeds = peer.compare(peers), gains.compare(record.measured), together.compare(seeds)
     saved = {"targets": gains.targets(entries), "optimizer": gains.optimizer(record.measured)}
-    wanted = together.targets(seeds, record.about["platform"])
+    platform = record.about["platform"]
+    wanted, of_peer = together.targets(seeds, platform), together.peer_target(seeds, peers, platform)
     lines = [*table.head(record.about), *table.steps(steps), *table.peers(peers), *table.savings(entries, **saved),
-             *table.seeds(seeds, wanted)]
+             *table.seeds(seeds, wanted, of_peer)]
     (record.folder / "table.md").write_text("\n".join(lines) + "\n")
     figure.draw(record.about, steps, peers, record.folder / "figure.png")
     savings_figure.draw(record.about, entries, record.folder / "savings.png")
     together_figure.draw(record.about, seeds, record.folder / "seeds.png")
     best = max(steps, key=lambda row: row["matmul_share"], default=None)
     return {"highest_matmul_share": best and {"share": best["matmul_share"], "point": best["point"]},
-            "peers": peers, "savings": saved if entries else None, "seeds": wanted if seeds else None}
+            "peers": peers, "savings": saved if entries else None, "seeds": wanted if seeds else None,
+            "seeds_of_peer": of_peer if seeds else None}

@@ -56,13 +56,16 @@ def savings(entries: Entries, targets: Entries, optimizer: dict[str, Any] | None
     return found
 
 
-def seeds(entries: Entries, targets: Entries) -> list[str]:
-    """Likewise of seeds together; arguments: from the functions of `together.py`."""
+def seeds(entries: Entries, targets: Entries, of_peer: dict[str, Any]) -> list[str]:
+    """Likewise of seeds together; arguments: from the functions of `together.py`, `of_peer` from `peer_target`."""
     if not entries:
         return []
     wanted = [f"- {each['model']}, {each['seeds']} seeds, on an accelerator: at least {each['wanted']:g} x "
               f"faster: **{VERDICTS[each['met']]}**{', ' + number(each['found']) + ' x' if each['found'] else ''}."
               for each in targets]
+    wanted.append(f"- {of_peer['model']}, {of_peer['seeds']} seeds, on an accelerator: in no more time than "
+                  f"{of_peer['wanted']:g} runs of the fastest PyTorch peer (--peer --peer_batch=16): "
+                  f"**{VERDICTS[of_peer['met']]}**{', ' + number(of_peer['found']) if of_peer['found'] else ''}.")
     return ["", "Seeds as one program (--seeds_per_program), in turn with the same seeds one after the other:", "",
             *wanted, "", *lines(SEEDS_COLUMNS, map(_seeds, entries))]
 

@@ -25,6 +25,8 @@ SETUPS: dict[str, tuple[dict[str, Any], ...]] = {
 SIDES = ("together", "in_turn")
 # What was wanted of accelerators: model, seeds, so many times faster than one after the other.
 TARGETS = (("bert_base", 25, 1.5), ("bundled", 25, 10.0))
+# Likewise: model, seeds, in no more time than so many runs of the fastest PyTorch peer of the same batches.
+PEER_TARGET = ("bert_base", 25, 3.0)
 STEPS = 50  # of a run, from whose batches the windows are made
 
 
@@ -109,3 +111,26 @@ def targets(entries: list[dict[str, Any]], platform: str) -> list[dict[str, Any]
     return [{"model": model, "seeds": count, "wanted": wanted, "found": found.get((model, count)),
              "met": found[model, count] >= wanted if (model, count) in found else None}
             for model, count, wanted in TARGETS]
+
+
+_ALIKE = ("model", "data", "batch", "length")
+
+
+def peer_target(entries: list[dict[str, Any]], peers: list[dict[str, Any]], platform: str) -> dict[str, Any]:
+    """Likewise of the PyTorch peer's runs: found is how many of them take the time of our seeds together.
+
+    Args:
+      entries: from `compare`.
+      peers: from `peer.compare`.
+      platform: as of `targets`.
+    """
+    model, count, wanted = PEER_TARGET
+    found = None
+    for entry in entries if platform != "cpu" else ():
+        point = entry["point"]
+        rates = [peer["train_examples_per_second"] for peer in peers if peer["side"] != "flaxbert"
+                 and all(peer[name] == point[name] for name in _ALIKE)]
+        if (point["model"], point["seeds"]) == (model, count) and rates:
+            found = count * max(rates) / entry["together"]["examples_per_second"]
+    return {"model": model, "seeds": count, "wanted": wanted, "found": found,
+            "met": None if found is None else found <= wanted}

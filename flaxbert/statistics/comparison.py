@@ -12,6 +12,7 @@ import numpy as np
 from flaxbert.errors import InputError
 from flaxbert.statistics.distribution import LEVEL, Interval, interval, spreads, summary
 from flaxbert.statistics.runs import Runs
+from flaxbert.statistics.selection import expected_best
 
 EXACT = 15  # seeds up to which all 2^n ways to flip signs are gone through
 EXAMPLE_RESAMPLES = 1000
@@ -114,7 +115,7 @@ def compare(a: Runs, b: Runs) -> dict[str, Any]:
     Returns:
       task, metric, baseline; a and b: name and `summary` of each; paired: the seeds; ahead: from
       `paired_difference` or `unpaired_difference`, above 0 where A is better; improvement; spread_p; failed_p, of
-      Fisher's exact test.
+      Fisher's exact test; best: k -> expected best of k seeds of A and of B, for 1, 5 and as many as both have.
 
     Raises:
       InputError: runs of different tasks, metrics or dev splits.
@@ -130,20 +131,23 @@ def compare(a: Runs, b: Runs) -> dict[str, Any]:
     seeds = seeds if len(seeds) > 1 else []
     both = [a.sign * runs.values(seeds or None) for runs in (a, b)]
     every = [a.sign * runs.values() for runs in (a, b)]
+    most = min(map(len, every))
+    curves = [expected_best(scores)["mean"] for scores in every]
     failures = [[int(runs.failed.sum()), int((~runs.failed).sum())] for runs in (a, b)]
     return {"task": a.task, "metric": a.metric, "baseline": baseline,
             **{letter: {"name": runs.name, **summary(runs.values(), runs.failed)}
                for letter, runs in (("a", a), ("b", b))},
             "paired": seeds, "ahead": (paired_difference if seeds else unpaired_difference)(*both),
             "improvement": improvement(*every), "spread_p": spreads(*every),
-            "failed_p": float(fisher_exact(failures).pvalue)}
+            "failed_p": float(fisher_exact(failures).pvalue),
+            "best": {k: [a.sign * curve[k - 1] for curve in curves] for k in sorted({1, min(5, most), most})}}
 
 
 def describe(compared: dict[str, Any]) -> list[str]:
     """The lines that `flaxbert compare` prints.
 
     Args:
-      compared: from `compare`.
+      compared: from `compare`; `examples`, where there are any, from `flaxbert.compare.over_dev`.
     """
     a, b, seeds, baseline = (compared[key] for key in ("a", "b", "paired", "baseline"))
     ahead, better = compared["ahead"], compared["improvement"]
@@ -162,7 +166,20 @@ def describe(compared: dict[str, Any]) -> list[str]:
         f"{_within(better['interval'], '.2f')}; {_p(better['p'], 'Mann-Whitney')}",
         f"equal spread: {_p(compared['spread_p'], 'Brown-Forsythe')}; "
         f"equal share of failed runs: {_p(compared['failed_p'], 'Fisher')}",
+        "expected best of k seeds, A and B: "
+        + "; ".join(f"k = {k}: {a:.4f} and {b:.4f}" for k, (a, b) in compared["best"].items()),
+        *_over_examples(compared.get("examples")),
     ]
+
+
+def _over_examples(found: dict[str, Any] | None) -> list[str]:
+    """The line about the answers of one model of each, where they were compared."""
+    if not found:
+        return []
+    alone = ("" if found["p"] is None else
+             f"; A alone is right on {found['only_a']}, B alone on {found['only_b']}, {_p(found['p'], 'McNemar')}")
+    return [f"over the {found['examples']} examples of dev ({found['seed']} of each), A is ahead by "
+            f"{found['difference']:+.4f}{_within(found['interval'], '+.4f')}{alone}"]
 
 
 def _row(letter: str, each: dict[str, Any]) -> tuple[str, ...]:

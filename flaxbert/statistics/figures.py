@@ -48,13 +48,18 @@ def best_of_k(arms: Sequence[Runs], path: Path, title: str = "") -> None:
     """
     plt = _pyplot()
     figure, axes = plt.subplots(figsize=(6.4, 4.2), constrained_layout=True)
-    for number, arm in enumerate(arms):
-        found = expected_best(arm.sign * arm.values())
-        mean, low, high = (arm.sign * np.array(found[name]) for name in ("mean", "low", "high"))
-        _curve(axes, mean, low, high, COLOURS[number % len(COLOURS)], " ".join(arm.name.split()))
+    _best(axes, arms, [" ".join(arm.name.split()) for arm in arms])
     _tidy(axes, f"{arms[0].task}, expected dev {arms[0].metric} of the best seed")
-    axes.legend(frameon=False, fontsize=9, loc="lower right")
     _save(figure, path, title)
+
+
+def _best(axes: Any, arms: Sequence[Runs], names: Sequence[str]) -> None:
+    """A curve and its band for each arm."""
+    for number, (arm, name) in enumerate(zip(arms, names, strict=True)):
+        found = expected_best(arm.sign * arm.values())
+        mean, low, high = (arm.sign * np.array(found[each]) for each in ("mean", "low", "high"))
+        _curve(axes, mean, low, high, COLOURS[number % len(COLOURS)], name)
+    axes.legend(frameon=False, fontsize=9, loc="lower right")
 
 
 def selection(curves: Mapping[str, Mapping[str, Sequence[float]]], metric: str, path: Path,
@@ -87,7 +92,7 @@ def selection(curves: Mapping[str, Mapping[str, Sequence[float]]], metric: str, 
 
 
 def difference(a: Runs, b: Runs, compared: Mapping[str, Any], path: Path, title: str = "") -> None:
-    """Both as boxes, lines between scores of one seed; and by how much A is ahead, with its interval.
+    """Both as boxes, lines between scores of one seed; by how much A is ahead, with its interval; best of k.
 
     Args:
       a, b: what was compared.
@@ -96,7 +101,8 @@ def difference(a: Runs, b: Runs, compared: Mapping[str, Any], path: Path, title:
     """
     plt = _pyplot()
     a, b = (replace(arm, baseline=compared["baseline"]) for arm in (a, b))
-    figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 4.4), constrained_layout=True, width_ratios=(3, 2))
+    figure, (left, right, best) = plt.subplots(1, 3, figsize=(11.6, 4.4), constrained_layout=True,
+                                               width_ratios=(3, 2, 3))
     at = [_box(left, x, arm, COLOURS[x]) for x, arm in enumerate((a, b))]
     _ground(left, (a, b), [f"{letter}: {Path(arm.name).name}" for letter, arm in (("A", a), ("B", b))])
     _tidy(left, f"{a.task}, dev {a.metric}")
@@ -113,6 +119,8 @@ def difference(a: Runs, b: Runs, compared: Mapping[str, Any], path: Path, title:
     right.set_xticks([0, 0.6], ["each seed", "mean, 95 %"])
     right.set_xlim(-0.4 if seeds else 0.3, 1.15)
     _tidy(right, "A is ahead of B by")
+    _best(best, (a, b), "AB")
+    _tidy(best, "expected best of k seeds")
     _save(figure, path, title)
 
 

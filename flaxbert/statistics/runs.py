@@ -11,6 +11,7 @@ import numpy as np
 
 from flaxbert.errors import InputError, one_of
 from flaxbert.metrics import LOWER_IS_BETTER
+from flaxbert.records import is_run, of_seed, read_run
 from flaxbert.statistics.baseline import failed
 
 CORRELATIONS = ("mcc", "pearson", "spearman")  # of a constant answer they are 0
@@ -82,6 +83,7 @@ def scores_of(folder: str | Path, checkpoint: str = "last") -> Runs:
     if not files:
         raise InputError(f"{folder}: no runs there (no result.json, nor one in a folder in it); give the folder "
                          "that finetune wrote")
+    _all_there(folder)
     results = {file: _read(file) for file in files}
     scores: dict[int, float] = {}
     for file, result in results.items():
@@ -97,6 +99,15 @@ def scores_of(folder: str | Path, checkpoint: str = "last") -> Runs:
     baseline = _only(folder, "dev splits, where a constant answer scores", {
         file: result.get("majority_baseline", constant) for file, result in results.items()})
     return Runs(str(folder), task, metric, dict(sorted(scores.items())), baseline)
+
+
+def _all_there(folder: Path) -> None:
+    """Raises `InputError` where finetune was to train seeds here that have no result yet."""
+    wanted = read_run(folder)[0].seeds if is_run(folder) else ()  # or somebody has put the folder together
+    lacking = [seed for seed in wanted if not (of_seed(folder, seed) / "result.json").exists()]
+    if lacking:
+        raise InputError(f"{folder}: seed {lacking[0]} has not been trained yet ({len(lacking)} of {len(wanted)} "
+                         "are lacking); go on by --resume")
 
 
 def _read(file: Path) -> dict[str, Any]:
