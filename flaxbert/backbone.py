@@ -38,11 +38,12 @@ class Backbone:
     Args:
       heads: on the same encoder.
       placement: where their parameters are.
+      like: one with heads of the same models and tasks, whose programs do for this one too.
     """
 
-    def __init__(self, heads: Sequence[Head], placement: Placement):
+    def __init__(self, heads: Sequence[Head], placement: Placement, like: "Backbone | None" = None):
         self._heads, self._placement = heads, placement
-        self._passes: dict[tuple[int, ...], Inference] = {}
+        self._passes: dict[tuple[int, ...], Inference] = like._passes if like else {}
 
     @property
     def size(self) -> int:

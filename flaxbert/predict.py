@@ -120,9 +120,12 @@ class Ensemble(Predictor):
         self.max_length = first.max_length
         self.dev = {name: float(np.mean([predictor.dev[name] for predictor in predictors]))
                     for name in first.dev if all(name in predictor.dev for predictor in predictors)}
-        encoders = {id(predictor.head.params["bert"]) for predictor in predictors}
-        self._backbones = [Backbone([predictor.head for predictor in predictors], first.placement)] \
-            if len(encoders) == 1 else [Backbone([predictor.head], first.placement) for predictor in predictors]
+        each = [predictor.head for predictor in predictors]
+        if len({id(head.params["bert"]) for head in each}) == 1:
+            self._backbones = [Backbone(each, first.placement)]
+        else:  # one program: they differ in their parameters alone
+            self._backbones = [Backbone(each[:1], first.placement)]
+            self._backbones += [Backbone([head], first.placement, self._backbones[0]) for head in each[1:]]
 
     def outputs(self, encoded: Encoded, what: str = "predicting") -> np.ndarray:
         with parallel.memory_told(f"sequences of up to {self.max_length} tokens: give shorter ones"):

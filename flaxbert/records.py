@@ -4,6 +4,7 @@ config.json, metrics.jsonl, result.json, TensorBoard events, and the folders of 
 """
 
 import dataclasses
+import functools
 import importlib.metadata
 import json
 import math
@@ -20,7 +21,13 @@ PACKAGES = ("flaxbert", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "t
 
 def versions() -> dict[str, str]:
     """Versions of what decides a run's numbers."""
-    return {name: importlib.metadata.version(name) for name in PACKAGES}
+    return dict(_versions())
+
+
+@functools.cache
+def _versions() -> tuple[tuple[str, str], ...]:
+    """Read once: a package's metadata are parsed as a whole each time, and a run asks several times."""
+    return tuple((name, importlib.metadata.version(name)) for name in PACKAGES)
 
 
 def read_run(path: str | Path) -> tuple[Config, dict[str, Any]]:

@@ -1,6 +1,7 @@
 """What several test files share. Everything runs on the CPU, on up to four simulated devices."""
 
 import dataclasses
+import gc
 import os
 import tempfile
 from pathlib import Path
@@ -22,6 +23,13 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 import hypothesis
 import jax
 import pytest
+
+# Tracing a program makes millions of small objects that all stay alive until it is compiled: to look through them
+# for garbage every 700 takes a tenth of these tests. Nor does anybody read where in Python an operation came from.
+gc.collect()
+gc.freeze()
+gc.set_threshold(100_000, 20, 20)
+jax.config.update("jax_traceback_in_locations_limit", 0)
 
 # The same examples in every run: a red test is red for everybody.
 hypothesis.settings.register_profile("flaxbert", derandomize=True, deadline=None, database=None)

@@ -273,6 +273,14 @@ def test_one_seed_the_best_or_all_together_are_loaded(seeds):
     assert each[0] != each[1]
 
 
+def test_an_ensemble_is_compiled_once(seeds, monkeypatch):
+    made, compile_eval = [], parallel.JitPlacement.compile_eval
+    monkeypatch.setattr(parallel.JitPlacement, "compile_eval",
+                        lambda self, *rest: (made.append(1), compile_eval(self, *rest))[1])
+    flaxbert.load(seeds, seed="ensemble")(TEXTS)
+    assert len(made) == 1
+
+
 def test_evaluate_and_export_take_them_too(seeds, tmp_path):
     best = result_of(seeds)["best_seed"]
     scores = predict.evaluate(str(seeds))
