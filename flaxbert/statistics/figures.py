@@ -59,6 +59,7 @@ def _best(axes: Any, arms: Sequence[Runs], names: Sequence[str]) -> None:
         found = expected_best(arm.sign * arm.values())
         mean, low, high = (arm.sign * np.array(found[each]) for each in ("mean", "low", "high"))
         _curve(axes, mean, low, high, COLOURS[number % len(COLOURS)], name)
+    _among(axes, max(len(arm.scores) for arm in arms))
     axes.legend(frameon=False, fontsize=9, loc="lower right")
 
 
@@ -85,6 +86,7 @@ def selection(curves: Mapping[str, Mapping[str, Sequence[float]]], metric: str, 
         axes.annotate(f"{abs(chosen - other):.3f}", (x, (chosen + other) / 2), xytext=(4, 0), va="center",
                       textcoords="offset points", color=INK, fontweight="bold")
         axes.set_xlim(1 - 0.03 * k, 1.2 * k)
+        _among(axes, k)
         _tidy(axes, name)
     panels[0, 0].set_ylabel(f"dev {metric} of the chosen seed")
     panels[0, 0].legend(frameon=False, fontsize=9, loc="upper left")
@@ -176,7 +178,11 @@ def _curve(axes: Any, mean: Sequence[float], low: Sequence[float], high: Sequenc
     k = np.arange(1, len(mean) + 1)
     axes.fill_between(k, low, high, color=colour, alpha=0.13, linewidth=0)
     axes.plot(k, mean, color=colour, linewidth=1.8, marker="o", markersize=3, label=label)
-    axes.set_xticks(k if len(k) < 10 else [1, *range(5, len(k) + 1, 5 * (1 + len(k) // 50))])
+
+
+def _among(axes: Any, most: int) -> None:
+    """The axis of 1, 2, ..., `most` seeds."""
+    axes.set_xticks(range(1, most + 1) if most < 10 else [1, *range(5, most + 1, 5 * (1 + most // 50))])
     axes.set_xlabel("seeds among which the best is chosen")
 
 
