@@ -79,7 +79,8 @@ def test_every_setting_is_a_flag_of_its_type(capsys, parsed):
              "tuple[int, ...]": "1:3"}
     for name, f in FIELDS.items():
         kind = str(getattr(f.type, "__name__", f.type)) if not str(f.type).startswith("tuple") else str(f.type)
-        text = f.metadata["choices"][-1] if f.metadata["choices"] else "hf" if name == "recipe" else value[kind]
+        of_name = {"recipe": "hf", "seeds_per_program": "4"}
+        text = f.metadata["choices"][-1] if f.metadata["choices"] else of_name.get(name, value[kind])
         code, _, err = call(capsys, "finetune", f"--{name}={text}")
         assert code == 0, err
         want = {"bool": True, "int": 7, "float": 0.5, "float | None": 0.5, "tuple[str, ...]": ("a", "b"),
