@@ -25,7 +25,7 @@ import jax
 import pytest
 
 # Tracing a program makes millions of small objects that all stay alive until it is compiled: to look through them
-# for garbage every 700 takes a tenth of these tests. Nor does anybody read where in Python an operation came from.
+# for garbage at every 700th finds none. Nor does anybody read where in Python an operation came from.
 gc.collect()
 gc.freeze()
 gc.set_threshold(100_000, 20, 20)

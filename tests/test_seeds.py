@@ -196,7 +196,7 @@ def no_memory(*_):
 @pytest.mark.parametrize(("together", "advice"), [
     ("2", ", 2 seeds at a time: try a --seeds_per_program below 2, a larger --micro_batches"),
     ("1", ": try a larger --micro_batches")])
-def test_no_memory_for_the_seeds_is_one_line(tiny, tmp_path, capsys, monkeypatch, together, advice):
+def test_no_memory_for_the_seeds_is_one_line(tiny, tmp_path, monkeypatch, together, advice):
     """Then fewer at a time go on where they were to begin."""
     given = {**QUICK, **UNSAVED, "max_steps": 1, "seeds": (0, 1), "seeds_per_program": together}
     with monkeypatch.context() as patch:
@@ -295,7 +295,7 @@ def test_evaluate_and_export_take_them_too(seeds, tmp_path):
         assert got["label"] == wanted["label"]
 
 
-def test_models_are_compared_over_the_examples_of_dev(seeds, tmp_path, capsys):
+def test_models_are_compared_over_the_examples_of_dev(seeds, capsys):
     code, out, _ = call(capsys, "compare", str(seeds), str(seeds), "--examples=0")
     assert code == 0
     assert "expected best of k seeds, A and B: k = 1: " in out

@@ -223,6 +223,8 @@ def test_the_same_seeds_are_compared_in_pairs():
     assert [found[letter]["failed"] for letter in "ab"] == [0, 2]
     assert [found[letter]["n"] for letter in "ab"] == [4, 5]
     assert found["improvement"]["probability"] == pytest.approx(16 / 20)
+    assert found["best"][1] == pytest.approx([0.8175, np.mean([0.7, 0.53, 0.72, 0.53, 0.99])])
+    assert found["best"][4] == pytest.approx([0.84, 0.8 * 0.99 + 0.2 * 0.72])  # one of five sets lacks the highest
     lines = comparison.describe(found)
     assert lines[0] == "rte, dev accuracy; failed: no better than the best constant answer, 0.5300"
     assert lines[1:3] == ["A: a", "B: b"]

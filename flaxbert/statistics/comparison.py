@@ -12,7 +12,7 @@ import numpy as np
 from flaxbert.errors import InputError
 from flaxbert.statistics.distribution import LEVEL, Interval, interval, spreads, summary
 from flaxbert.statistics.runs import Runs
-from flaxbert.statistics.selection import expected_best
+from flaxbert.statistics.selection import rank_weights
 
 EXACT = 15  # seeds up to which all 2^n ways to flip signs are gone through
 EXAMPLE_RESAMPLES = 1000
@@ -132,7 +132,7 @@ def compare(a: Runs, b: Runs) -> dict[str, Any]:
     both = [a.sign * runs.values(seeds or None) for runs in (a, b)]
     every = [a.sign * runs.values() for runs in (a, b)]
     most = min(map(len, every))
-    curves = [expected_best(scores)["mean"] for scores in every]
+    curves = [a.sign * rank_weights(len(scores)) @ np.sort(scores) for scores in every]
     failures = [[int(runs.failed.sum()), int((~runs.failed).sum())] for runs in (a, b)]
     return {"task": a.task, "metric": a.metric, "baseline": baseline,
             **{letter: {"name": runs.name, **summary(runs.values(), runs.failed)}
@@ -140,7 +140,7 @@ def compare(a: Runs, b: Runs) -> dict[str, Any]:
             "paired": seeds, "ahead": (paired_difference if seeds else unpaired_difference)(*both),
             "improvement": improvement(*every), "spread_p": spreads(*every),
             "failed_p": float(fisher_exact(failures).pvalue),
-            "best": {k: [a.sign * curve[k - 1] for curve in curves] for k in sorted({1, min(5, most), most})}}
+            "best": {k: [float(curve[k - 1]) for curve in curves] for k in sorted({1, min(5, most), most})}}
 
 
 def describe(compared: dict[str, Any]) -> list[str]:
