@@ -129,7 +129,7 @@ def test_throughput_writes_a_record_and_a_second_run_repeats_nothing(told, tmp_p
     (["features", "--tasks=wnli"], "--tasks=wnli: unknown; valid: toy_sentence"),
     (["features", "--limits=mrpc"], "--limits=mrpc: should be TASK=NUMBER"),
     (["features", "--peters_seeds=0"], "at least 1"),
-    (["freezing", "--frozen_layers=-1"], "--frozen_layers: at least 0"),
+    (["layer_freezing", "--frozen_layers=-1"], "--frozen_layers: at least 0"),
 ])
 def test_bad_input_is_one_line(told, tmp_path, arguments, line):
     status, _, err = told(*arguments, *([f"--output={tmp_path}/new"] * (len(arguments) > 1)))
@@ -325,7 +325,7 @@ def test_features_writes_a_record(told, small_runs, tmp_path):
 
 
 def test_freezing_writes_a_record(told, small_runs, tmp_path):
-    status, _, err = told("freezing", *small_runs, "--frozen_layers=1")
+    status, _, err = told("layer_freezing", *small_runs, "--frozen_layers=1")
     assert status == 0, err
     none, one = rows(tmp_path / "record")
     assert (none["cached_layers"], none["cache_seconds"]) == ([], 0)
@@ -381,7 +381,7 @@ def test_features_tables_tell_where_the_papers_order_does_not_hold():
 
 
 def test_freezing_costs_and_saves_against_no_frozen_layer():
-    table = importlib.import_module("experiments.freezing.table")
+    table = importlib.import_module("experiments.layer_freezing.table")
     found = [{"point": {"task": "mrpc", "frozen": frozen, "seed": seed}, "metric": "f1", "scores": {"f1": score},
               "training_seconds": 100.0 - 30 * frozen, "cache_seconds": 5.0 * frozen, "parameters_trained": 1000}
              for frozen, scores in enumerate(((0.80, 0.84), (0.79, 0.83), (0.70, 0.70)))
@@ -390,7 +390,7 @@ def test_freezing_costs_and_saves_against_no_frozen_layer():
     assert [round(row["ahead"], 3) for row in frozen] == [0.0, -0.01, -0.12]
     assert [(row["training_share"], row["share"]) for row in frozen] == [(1.0, 1.0), (0.7, 0.75), (0.4, 0.5)]
     about = {"date": "2026-11-21", "preset": "small", "devices": 1, "device": "cpu", "cores": 2, "commit": None,
-             "settings": importlib.import_module("experiments.freezing.study").PRESETS["small"]}
+             "settings": importlib.import_module("experiments.layer_freezing.study").PRESETS["small"]}
     text = table.markdown(about, frozen)
     assert "mrpc: up to 1 frozen layers cost no more than the spread over the seeds" in text
     assert "Not measured: squad." in text
