@@ -14,13 +14,16 @@ from flaxbert import tasks
 from flaxbert.config import Config
 from flaxbert.errors import InputError, RunFailed, note, one_of
 from flaxbert.records import read_run
+from flaxbert.tasks.files import matching
 from flaxbert.train import finetune
 
 # Name -> folder under FLAXBERT_DATA.
 MODELS = {"minilm": "models/minilm-l6-h384-uncased"}
-DATA = {"cola": "data/glue/CoLA", "conll2003": "data/conll2003", "mnli": "data/glue/MNLI",
-        "mrpc": "data/glue/MRPC", "rte": "data/glue/RTE", "sick_e": "data/sick", "sick_r": "data/sick",
+DATA = {"arc_easy": "data/arc", "cola": "data/glue/CoLA", "conll2003": "data/conll2003",
+        "conll2003_chunk": "data/conll2003", "mnli": "data/glue/MNLI", "mrpc": "data/glue/MRPC",
+        "qqp": "data/glue/QQP", "rte": "data/glue/RTE", "sick_e": "data/sick", "sick_r": "data/sick",
         "squad": "data/squad", "sst2": "data/glue/SST-2", "stsb": "data/glue/STS-B"}
+FILES = {"qqp": {"dev": "heldout.tsv"}}  # split -> file, where it is not the task's own
 TOYS = tuple(task.name for task in tasks.TASKS.values() if task.generate)
 
 
@@ -70,12 +73,17 @@ def settings_of(task: str, settings: dict[str, Any]) -> dict[str, Any]:
 
     Of a task's files only those of train and dev are read: nothing else is scored.
     """
-    files = tasks.get(task).files
-    named = {f"{split}_file": str(outside(DATA[task]) / files[split])
-             for split in ("train", "dev")} if task in DATA else {}
+    files = {**tasks.get(task).files, **FILES.get(task, {})}
+    named = {f"{split}_file": str(_file(task, files[split])) for split in ("train", "dev")} if task in DATA else {}
     return {"task": task, **named, "model": model(settings["model"]), "batch_size": settings["batch_size"],
             "max_train_examples": limits(settings["limits"]).get(task, 0),
             "max_eval_examples": settings["eval_examples"]}
+
+
+def _file(task: str, name: str) -> Path:
+    """A file of a task; `name` may have `*` in it."""
+    path = outside(DATA[task]) / name
+    return next(iter(matching(path)), path)
 
 
 def trained(config: dict[str, Any]) -> dict[str, Any]:
@@ -85,8 +93,8 @@ def trained(config: dict[str, Any]) -> dict[str, Any]:
       config: settings of a `Config`.
 
     Returns:
-      {"metric": the task's first, "scores": of dev, "training_seconds": without compiling, evaluating and saving,
-      "parameters_trained", "cached_layers"}.
+      {"metric": the task's first, "scores": of dev, "baseline": what the best constant answer has,
+      "training_seconds": without compiling, evaluating and saving, "parameters_trained", "cached_layers"}.
 
     Raises:
       PointFailed: the loss was not finite.
@@ -102,5 +110,6 @@ def trained(config: dict[str, Any]) -> dict[str, Any]:
         _, about = read_run(result["run"])
     examples = chosen.epochs * about["examples"]["train"]
     return {"metric": result["main_metric"], "scores": result["metrics"]["dev"],
+            "baseline": result["majority_baseline"],
             "training_seconds": round(examples / result["examples_per_second"], 2),
             "parameters_trained": result["parameters_trained"], "cached_layers": about["cached_layers"]}

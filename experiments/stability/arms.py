@@ -14,9 +14,8 @@ import numpy as np
 
 from flaxbert import tasks
 from flaxbert.config import Config
-from flaxbert.metrics import METRICS
 from flaxbert.records import of_seed, read_metrics, read_result
-from flaxbert.statistics import distribution, selection
+from flaxbert.statistics import distribution
 from flaxbert.statistics.baseline import majority_baseline
 from flaxbert.statistics.runs import Runs
 from flaxbert.tasks.base import Examples, Task
@@ -73,7 +72,8 @@ def digits(classes: np.ndarray) -> str:
     return "".join(map(str, classes))
 
 
-def _classes(digits: str) -> np.ndarray:
+def classes(digits: str) -> np.ndarray:
+    """The inverse of `digits`."""
     return np.array([*map(int, digits)])
 
 
@@ -124,17 +124,6 @@ class Arm:
         return {**self.row["point"], "metric": runs.metric, "baseline": runs.baseline,
                 **distribution.summary(runs.values(), runs.failed),
                 "training_loss": float(np.median(known)) if len(known) else None}
-
-    @cached_property
-    def chosen(self) -> dict[str, list[float]]:
-        """The best seed by one half of the predicted examples, on both halves: see `selection.over_halvings`."""
-        labels = _classes(self.row["labels"])
-        said = [_classes(run["predicted"]) for run in self.row["runs"] if run["predicted"]]
-        metric, classes = METRICS[self.row["metric"]], int(labels.max()) + 1
-
-        def score(rows: np.ndarray) -> list[float]:
-            return [metric(each[rows], labels[rows], classes=classes) for each in said]
-        return selection.over_halvings(score, len(labels)) if said else {}
 
 
 class Measured(NamedTuple):

@@ -1,4 +1,4 @@
-"""The pictures of a stability record: scores, training losses, learning rates, and the choice of a seed."""
+"""The pictures of a stability record: scores, training losses, learning rates."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments.stability.arms import BOTH, PLAIN, Arm, Measured, written
-from flaxbert.report import COLOURS, GREY, INK
+from experiments.stability.arms import Arm, Measured, written
+from flaxbert.curves import COLOURS, GREY, INK
 from flaxbert.statistics import figures
 from flaxbert.statistics.figures import GRID
 
@@ -18,7 +18,7 @@ NAMES = {False: "no correction", True: "corrected"}
 
 
 def draw(about: dict[str, Any], measured: Sequence[Measured], folder: Path) -> None:
-    """Writes figure.png (boxes), losses.png, rates.png; of each task best_of_k_TASK.png and selection_TASK.png.
+    """Writes figure.png (boxes), losses.png, rates.png; of each task best_of_k_TASK.png.
 
     Args:
       about: of the record.
@@ -36,11 +36,6 @@ def draw(about: dict[str, Any], measured: Sequence[Measured], folder: Path) -> N
     for each in shown:
         figures.best_of_k([arm.runs() for arm in each.arms.values()], folder / f"best_of_k_{each.task}.png",
                           ending)
-        curves = {f"{each.task}, {' '.join(arm.name.split())}": arm.chosen
-                  for key in (PLAIN, BOTH) if (arm := each.arms.get(key)) and arm.chosen}
-        if curves:
-            figures.selection(curves, each.every[0].row["metric"], folder / f"selection_{each.task}.png",
-                              f"The seed that is best on one half, {ending}")
 
 
 def losses(measured: Sequence[Measured], path: Path, title: str) -> None:

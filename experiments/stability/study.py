@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments import training
+from experiments.claims import judge
 from experiments.records import Records
 from experiments.stability import arms, claims, figure, table
 from flaxbert import tasks
@@ -27,6 +28,8 @@ FLAGS = {"model": f"The pre-trained model: {', '.join(training.MODELS)}, or what
          "eval_examples": "Score the first so many dev examples; 0: all.",
          "dtype": "Arithmetic of the encoder, as flaxbert's --dtype.",
          "seeds_per_program": "Runs at a time, as flaxbert's --seeds_per_program."}
+
+CLAIMS = claims.CLAIMS
 
 _COMMON = {"epochs": ("3", "20"), "batch_size": 16, "eval_examples": 0, "dtype": "float32",
            "seeds_per_program": "auto"}
@@ -51,16 +54,14 @@ def points(settings: dict[str, Any]) -> list[dict[str, Any]]:
     """All tasks of an arm before the next arm: those of few epochs, the grid, those of many epochs."""
     if min(settings["seeds"], settings["many_seeds"], settings["grid_seeds"]) < 1:
         raise InputError("--seeds, --many_seeds and --grid_seeds: at least 1; --rates= leaves the grid out")
-    epochs, rates = (_numbers(name, settings[name]) for name in ("epochs", "rates"))
+    epochs, rates = (numbers(name, settings[name]) for name in ("epochs", "rates"))
     if len(epochs) != 2 or epochs[0] >= epochs[1]:
         raise InputError(f"--epochs={','.join(settings['epochs'])}: should be few, many, as 3,20")
     if rates and rates[0] <= settings["rate"]:
         raise InputError(f"--rates={','.join(settings['rates'])}: should be above --rate={settings['rate']:g}")
     training.limits(settings["limits"])
     missing = training.missing("stability", {"--tasks": settings["tasks"]})
-    others = [name for name in settings["tasks"] if tasks.get(name).kind != "classification"]
-    if others:
-        raise InputError(f"--tasks={','.join(others)}: the labels are no classes; name tasks of classes alone")
+    of_classes(settings["tasks"])
     few, many = epochs
     cells = [("arms", few, settings["rate"], settings["seeds"]),
              *(("grid", few, rate, settings["grid_seeds"]) for rate in rates),
@@ -70,7 +71,14 @@ def points(settings: dict[str, Any]) -> list[dict[str, Any]]:
             for task in settings["tasks"] if task not in missing for corrected in (False, True)]
 
 
-def _numbers(name: str, given: tuple[str, ...]) -> list[float]:
+def of_classes(names: tuple[str, ...]) -> None:
+    """Raises `InputError` on a task whose labels are no classes."""
+    others = [name for name in names if tasks.get(name).kind != "classification"]
+    if others:
+        raise InputError(f"--tasks={','.join(others)}: the labels are no classes; name tasks of classes alone")
+
+
+def numbers(name: str, given: tuple[str, ...]) -> list[float]:
     """The numbers of a list flag, each once, from the lowest; raises `InputError` on anything else."""
     try:
         return sorted({float(each) for each in given})
@@ -96,7 +104,7 @@ def measure_point(point: dict[str, Any], settings: dict[str, Any]) -> dict[str, 
 def report(record: Records) -> dict[str, Any]:
     """Writes table.md and the figures; returns the numbers of every point, and what the claims came to."""
     measured = arms.of(record.measured, record.about["settings"])
-    verdicts = claims.judge(measured)
+    verdicts = judge(CLAIMS, [(each.task, each) for each in measured])
     (record.folder / "table.md").write_text(table.markdown(record.about, measured, verdicts))
     figure.draw(record.about, measured, record.folder)
     return {"claims": [verdict._asdict() for verdict in verdicts],

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
+from experiments.claims import Verdict, rules
 from experiments.stability.arms import BOTH, PLAIN, Arm, Measured, written
-from experiments.stability.claims import CLAIMS, Verdict, gains
+from experiments.stability.claims import CLAIMS
 from experiments.stability.published import METRIC, MOSBACH, Scores
 from experiments.tables import lines, where
 
@@ -13,13 +14,10 @@ ARMS = ("task", "epochs", "bias correction", "metric", "failed", "mean (95 %)", 
 BESIDE = ("task", "metric", "epochs", "bias correction", "mean", "std", "highest", "Mosbach 2021 [R]: mean", "std",
           "highest")
 RATES = ("task", "rate", "failed without correction", "mean", "failed with correction", "mean")
-CHOOSING = ("task", "epochs", "bias correction", "metric", "the mean seed", "the best, where chosen",
-            "on the other half", "promised", "given")
-VERDICTS = ("claim", "task", "found", "verdict")
 
 
 def markdown(about: dict[str, Any], measured: Sequence[Measured], verdicts: Sequence[Verdict]) -> str:
-    """Where it was measured, the arms, the published numbers, the grid, the choice of a seed, and the claims.
+    """Where it was measured, the arms, the published numbers, the grid, and the claims.
 
     Args:
       about: of the record.
@@ -28,16 +26,12 @@ def markdown(about: dict[str, Any], measured: Sequence[Measured], verdicts: Sequ
     """
     parts = (("The arms", ARMS, _arms(measured)),
              ("Beside the published numbers", BESIDE, _beside(measured)),
-             (f"Learning rates at {about['settings']['epochs'][0]} epochs", RATES, _rates(measured)),
-             ("The best of all seeds, chosen on one half of dev (of a toy task's test)", CHOOSING,
-              _choosing(measured)),
-             ("The claims", VERDICTS, [tuple(verdict) for verdict in verdicts]))
+             (f"Learning rates at {about['settings']['epochs'][0]} epochs", RATES, _rates(measured)))
     text = [_how(about, measured)]
     for title, header, rows in parts:
         if rows:
             text += ["", f"**{title}**", "", *lines(header, rows)]
-    text += ["", "The rules, which stood before the measurement:", "",
-             *(f"- **{claim.name}.** {claim.says} Confirmed where {claim.rule}." for claim in CLAIMS)]
+    text += ["", *rules(CLAIMS, verdicts)]
     if absent := [task for task in about["settings"]["tasks"] if task not in {each.task for each in measured}]:
         text += ["", f"Not measured: {', '.join(absent)}."]
     return "\n".join(text) + "\n"
@@ -100,15 +94,4 @@ def _rates(measured: Sequence[Measured]) -> list[tuple[str, ...]]:
             pair = [each.grid.get((rate, corrected)) for corrected in (False, True)]
             rows.append((each.task, written(rate), *(cell for arm in pair for cell in (
                 (_failed(arm), _mean(arm)) if arm else ("", "")))))
-    return rows
-
-
-def _choosing(measured: Sequence[Measured]) -> list[tuple[str, ...]]:
-    rows = []
-    for each in measured:
-        for arm in (each.arms[key] for key in (PLAIN, BOTH) if key in each.arms):
-            if gained := gains(arm):
-                chosen, other = arm.chosen["chosen"], arm.chosen["other"]
-                rows.append((each.task, *_recipe(arm), arm.row["metric"],
-                             *map(_number, (chosen[0], chosen[-1], other[-1])), *(f"{x:+.3f}" for x in gained)))
     return rows

@@ -1,0 +1,1 @@
+"""Does one recipe work on tasks of all kinds?"""

@@ -1,0 +1,56 @@
+"""The fine_tuning record by task."""
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+PRE_TRAINED, RANDOM = STARTS = ("pre-trained", "random")
+
+
+class Measured(NamedTuple):
+    """What there is of one task.
+
+    Attributes:
+      task, metric: its name, and its main metric.
+      baseline: what the best constant answer scores.
+      rates: learning rate -> scores from pre-trained weights by seed, from the lowest rate.
+      random: scores from random weights.
+      rate: the one of all tasks.
+      others: metric -> scores at that rate from pre-trained weights, of every metric.
+      lost: runs whose loss was not finite.
+    """
+
+    task: str
+    metric: str
+    baseline: float | None
+    rates: dict[float, list[float]]
+    random: list[float]
+    rate: float = 0.0
+    others: Mapping[str, list[float]] = MappingProxyType({})
+    lost: int = 0
+
+    @property
+    def scores(self) -> list[float]:
+        """From pre-trained weights at the rate of all tasks."""
+        return self.rates.get(self.rate, [])
+
+
+def by_task(rows: Sequence[dict[str, Any]], settings: dict[str, Any]) -> list[Measured]:
+    """The rows of a record by task, in the order of the settings; a row with an error is a lost run."""
+    names = dict.fromkeys((*settings["tasks"], *(row["point"]["task"] for row in rows)))
+    return [_of([row for row in rows if row["point"]["task"] == task], settings["rate"]) for task in names
+            if any(row["point"]["task"] == task and "error" not in row for row in rows)]
+
+
+def _of(rows: list[dict[str, Any]], rate: float) -> Measured:
+    whole = sorted((row for row in rows if "error" not in row), key=lambda row: row["point"]["seed"])
+    metric = whole[0]["metric"]
+
+    def scores(metric: str, **point: Any) -> list[float]:
+        return [row["scores"][metric] for row in whole if {**row["point"], **point} == row["point"]]
+    ours = sorted({row["point"]["rate"] for row in whole if row["point"]["start"] == PRE_TRAINED})
+    return Measured(whole[0]["point"]["task"], metric, whole[0]["baseline"],
+                    {each: scores(metric, start=PRE_TRAINED, rate=each) for each in ours},
+                    scores(metric, start=RANDOM), rate,
+                    {each: scores(each, start=PRE_TRAINED, rate=rate) for each in whole[0]["scores"]},
+                    sum("error" in row and row["point"]["start"] == PRE_TRAINED for row in rows))
