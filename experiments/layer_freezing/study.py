@@ -6,7 +6,8 @@ import time
 from typing import Any
 
 from experiments import training
-from experiments.layer_freezing import figure, table
+from experiments.claims import judge
+from experiments.layer_freezing import claims, figure, table
 from experiments.records import Records
 from flaxbert import activations, parallel
 from flaxbert.config import Config
@@ -21,6 +22,8 @@ FLAGS = {"model": f"The pre-trained model: {', '.join(training.MODELS)}, or what
          "rate": "Peak learning rate of every run.", "batch_size": "Examples a step.",
          "limits": "Training examples, TASK=NUMBER each; of a task that is not named all.",
          "eval_examples": "Score the first so many dev examples; 0: all."}
+
+CLAIMS = claims.CLAIMS
 
 _COMMON = {"rate": 5e-5, "epochs": 3.0, "batch_size": 16}
 
@@ -76,8 +79,9 @@ def cache_seconds(config: Config) -> float:
 
 
 def report(record: Records) -> dict[str, Any]:
-    """Writes table.md and figure.png; returns a row a task and number of frozen layers."""
+    """Writes table.md and figure.png; returns the claims, and a row a task and number of frozen layers."""
     rows = table.by_layers(record.measured)
-    (record.folder / "table.md").write_text(table.markdown(record.about, rows))
+    verdicts = judge(CLAIMS, [(each.task, each) for each in claims.of(record.measured)])
+    (record.folder / "table.md").write_text(table.markdown(record.about, rows, verdicts))
     figure.draw(record.about, rows, record.folder / "figure.png")
-    return {"frozen": rows}
+    return {"claims": [verdict._asdict() for verdict in verdicts], "frozen": rows}

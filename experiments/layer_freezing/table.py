@@ -1,9 +1,12 @@
 """The freezing record as numbers and as Markdown."""
 
 import statistics
+from collections.abc import Sequence
 from itertools import takewhile
 from typing import Any
 
+from experiments.claims import Verdict, rules
+from experiments.layer_freezing.claims import CLAIMS, WRITTEN
 from experiments.tables import lines, mean, over_seeds, scores, spread, where
 
 COLUMNS = ("task", "frozen layers", "metric", "dev", "against 0", "training s", "of 0's", "computing the states s",
@@ -37,12 +40,13 @@ def _against(row: dict[str, Any], none: dict[str, Any] | None) -> dict[str, floa
             "share": (row["training_seconds"] + row["cache_seconds"]) / none["training_seconds"]}
 
 
-def markdown(about: dict[str, Any], rows: list[dict[str, Any]]) -> str:
-    """Where it was measured, a row a task and number of frozen layers, and a sentence a task.
+def markdown(about: dict[str, Any], rows: list[dict[str, Any]], verdicts: Sequence[Verdict]) -> str:
+    """Where it was measured, a row a task and number of frozen layers, a sentence a task, and the claims.
 
     Args:
       about: of the record.
       rows: from `by_layers`.
+      verdicts: from `claims.judge`.
     """
     settings = about["settings"]
     limited = f"; training examples: {', '.join(settings['limits'])}" if settings["limits"] else ""
@@ -54,6 +58,7 @@ def markdown(about: dict[str, Any], rows: list[dict[str, Any]]) -> str:
     for task in dict.fromkeys(row["task"] for row in rows):
         if told := _told([row for row in rows if row["task"] == task]):
             text += ["", told]
+    text += ["", *rules(CLAIMS, verdicts, WRITTEN)]
     absent = [task for task in settings["tasks"] if task not in {row["task"] for row in rows}]
     if absent:
         text += ["", f"Not measured: {', '.join(absent)}."]

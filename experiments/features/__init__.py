@@ -1,1 +1,0 @@
-"""Features of the frozen model, or fine-tuning?"""
