@@ -9,6 +9,9 @@ A study is a folder experiments/NAME with a README.md and a study.py, which hold
     measure_point(point, settings)  what was found at one point, a dict; raises PointFailed
     report(record)                  writes figure.png and table.md, returns the findings for summary.json
     READMES                         not needed: other files than its README.md that show table.md
+    CLAIMS                          not needed: what the papers claim, see claims.py; the findings have the verdicts
+
+The page of a record, report.html, is made of what is there then.
 """
 
 import importlib
@@ -62,6 +65,7 @@ def run(name: str, preset: str = "small", output: str = "", update_readme: bool 
     # A study may start other programs on the same device: leave them its memory.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     from experiments.records import PointFailed, Records, write_between_marks
+    from flaxbert.report import report as write_page
     points = study.points(settings)
     now = time.strftime("%Y-%m-%d %H:%M:%S %z")
     folder = Path(output) if output else STUDIES / name / "records" / now[:10]
@@ -81,6 +85,7 @@ def run(name: str, preset: str = "small", output: str = "", update_readme: bool 
                                   "time": time.strftime("%Y-%m-%d %H:%M:%S %z")})
             progress.update()
     record.finish(study.report(record))
+    write_page([folder], readme=STUDIES / name / "README.md")
     if update_readme:
         for readme in (STUDIES / name / "README.md", *getattr(study, "READMES", ())):
             write_between_marks(readme, (folder / "table.md").read_text())

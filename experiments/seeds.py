@@ -2,11 +2,15 @@
 
 import math
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from experiments import paired
+from experiments.paired import Difference
 from flaxbert.config import Config
 from flaxbert.statistics.runs import Runs, scores_of
 from flaxbert.train import finetune
@@ -41,3 +45,21 @@ def runs_of(row: Mapping[str, Any], name: str) -> Runs:
     """The scores that a row keeps; `name` is what tables and pictures call them."""
     scores = {run["seed"]: math.nan if run["score"] is None else run["score"] for run in row["runs"]}
     return Runs(name, row["point"]["task"], row["metric"], scores, row["baseline"])
+
+
+def contrast(runs: Mapping[Hashable, Runs], weights: Mapping[Any, float]) -> Difference | None:
+    """The sum of the arms' scores with these weights, seed by seed, over the seeds that all of them have.
+
+    Args:
+      runs: what an arm is called -> its scores.
+      weights: the same -> its weight; they add up to 0.
+
+    Returns:
+      above 0 where the arms with weights above 0 are better, whatever the metric; None where an arm is not there,
+      or no seed is in all of them.
+    """
+    if not weights.keys() <= runs.keys():
+        return None
+    seeds = sorted(set.intersection(*({*runs[key].scores} for key in weights)))
+    total = np.sum([weight * runs[key].sign * runs[key].values(seeds) for key, weight in weights.items()], axis=0)
+    return paired.difference(dict(zip(seeds, total.tolist(), strict=True)), dict.fromkeys(seeds, 0.0))

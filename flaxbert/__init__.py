@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["features", "finetune", "load", "pretrain"]
+__all__ = ["analyze", "features", "finetune", "load", "pretrain"]
 
 
 def finetune(**settings: Any) -> dict[str, Any]:
@@ -51,3 +51,15 @@ def features(inputs: Any, **settings: Any) -> Any:
     """
     from flaxbert import extraction
     return extraction.features(inputs, **settings)
+
+
+def analyze(before: str, after: str, **settings: Any) -> Any:
+    """Compares a pre-trained and a fine-tuned model, layer by layer: the rows of `flaxbert.analysis.analyze`.
+
+    Args:
+      before: as --model; "": what the run `after` started from.
+      after: a run, an exported folder, or as --model.
+      **settings: fields of `flaxbert.analysis.Settings`, in other words the flags of `flaxbert analyze`.
+    """
+    from flaxbert import analysis
+    return analysis.analyze(before=before, after=after, **settings)

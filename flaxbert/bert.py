@@ -203,6 +203,8 @@ class Attention(nn.Module):
         scores = jnp.einsum("RTHK,RSHK->RHTS", q, k, preferred_element_type=jnp.float32)
         scores = jnp.where(allowed, scores * q.shape[-1] ** -0.5, jnp.finfo(jnp.float32).min)
         probabilities = jax.nn.softmax(scores).astype(self.dtype)
+        if not self.is_initializing():  # kept where `mutable` names it, and nothing is done elsewhere
+            self.sow("attention", "probabilities", probabilities)
         if keys is not None:
             probabilities = drop(probabilities, keys[ATTENTION], c.attention_probs_dropout_prob)
         context = jnp.einsum("RHTS,RSHK->RTHK", probabilities, v)

@@ -15,6 +15,7 @@ from typing import Any
 
 from absl import flags, logging
 
+from flaxbert.analysis.base import Settings as Analysis
 from flaxbert.config import DEFAULTS, DEMO, Config
 from flaxbert.errors import InputError, RunFailed, note
 
@@ -144,6 +145,18 @@ def _compare(settings: dict[str, Any]) -> None:
         print(f"picture: {settings['output']}")
 
 
+def _analyze(settings: dict[str, Any]) -> None:
+    from flaxbert.analysis import analyze, describe
+    print(describe(analyze(**settings)))
+    if folder := settings.get("output"):
+        print(f"\nrows, table and pictures: {folder}")
+
+
+def _report(settings: dict[str, Any]) -> None:
+    from flaxbert.report import report
+    print(f"{report(settings['RUN'], settings.get('output', ''))}: written")
+
+
 def _cache(settings: dict[str, Any]) -> None:
     from flaxbert.disk_cache import clear, describe, entries, readable
     folder = Path(settings.get("cache_dir") or Config.cache_dir).expanduser()
@@ -166,7 +179,8 @@ def _tasks(settings: dict[str, Any]) -> None:
 class Command:
     """One command: what it does, in a line, its flags as (name, default, help), and those that must be given.
 
-    `words` stand behind the command and come to `work` as settings: name -> what it may be, (): anything.
+    `words` stand behind the command and come to `work` as settings: name -> what it may be, (): anything. Where
+    `many` the last of them is a list, of one word or more.
     """
 
     work: Callable[[dict[str, Any]], None]
@@ -174,6 +188,7 @@ class Command:
     flags: tuple[tuple[str, Any, str], ...] = ()
     needed: tuple[str, ...] = ()
     words: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    many: bool = False
 
 
 _INPUT = ("A file; - is standard input. Texts, pairs: TSV, CSV or JSONL with the task's columns, or plain lines, "
@@ -200,6 +215,9 @@ COMMANDS: dict[str, Command] = {
         ("checkpoint", "last", "Whose scores: last or best."),
         ("examples", "", "best, ensemble or a seed: compare what these answer on dev, too.")),
         words={"A": (), "B": ()}),
+    "report": Command(_report, "Write a page about runs, side by side, a study's record or an analysis.", (
+        ("output", "", "The file, .html; default: report.html in the folder, of several here. It loads nothing "
+         "and may be moved anywhere; only pages of ours are written over."),), words={"RUN": ()}, many=True),
     "evaluate": Command(_evaluate, "Score a run, or anybody's predictions; prints one JSON line.", (
         _RUN, ("predictions", "", "In place of a run: a file of predictions in the official format of --task."),
         ("task", "", "With --predictions: the task; `flaxbert tasks` lists them."),
@@ -228,6 +246,8 @@ COMMANDS: dict[str, Command] = {
          "header and one text a line, or two with a tab between."),
         ("max_length", 0, "Longest sequence in tokens; 0: the model's own."),
         ("dtype", "float32", "Of the features: float32, float16 or bfloat16."), _CHECKPOINT, _SKIP), ("output",)),
+    "analyze": Command(_analyze, "Compare a fine-tuned model with its pre-trained one, layer by layer.", tuple(
+        (f.name, f.default, f.metadata["help"]) for f in dataclasses.fields(Analysis)), ("after",)),
     "cache": Command(_cache, "List or clear what runs have kept of frozen layers; what is in use stays.", (
         ("cache_dir", Config.cache_dir, "Where it is."),
         ("unused_days", 0.0, "clear: only what nobody has used for so many days."),
@@ -278,7 +298,7 @@ def _flags_of(name: str) -> tuple[flags.FlagValues, dict[str, list[tuple[str, An
 
 def _help(name: str, grouped: dict[str, list[tuple[str, Any, str]]]) -> str:
     words = " ".join("|".join(valid) or word for word, valid in COMMANDS[name].words.items())
-    lines = [f"flaxbert {name} {words}".rstrip() + f": {COMMANDS[name].about}"]
+    lines = [f"flaxbert {name} {words}".rstrip() + " ..." * COMMANDS[name].many + f": {COMMANDS[name].about}"]
     for title, rows in grouped.items():
         lines += ["", f"{title}:"]
         for flag, default, text in rows:
@@ -306,11 +326,13 @@ def _parse(name: str, arguments: list[str]) -> dict[str, Any] | None:
         rest = values([name, *arguments], known_only=False)[1:]
     except flags.Error as error:
         raise InputError(f"{error} (flaxbert {name} --help lists the flags)".replace("\n", " ")) from None
-    words = COMMANDS[name].words
+    words, many = COMMANDS[name].words, COMMANDS[name].many
+    if many and len(rest) >= len(words):
+        rest = [*rest[:len(words) - 1], rest[len(words) - 1:]]
     if words and (len(rest) != len(words) or any(valid and word not in valid
                                                  for word, valid in zip(rest, words.values(), strict=True))):
         say = " and ".join(" or ".join(valid) or word for word, valid in words.items())
-        raise InputError(f"flaxbert {name} {' '.join(rest)}".rstrip() + f": say {say}")
+        raise InputError(f"flaxbert {name} {' '.join(rest)}".rstrip() + f": say {say}" + ", one or more" * many)
     if rest and not words:
         raise InputError(f"{rest[0]}: not a flag; write --flag=value (flaxbert {name} --help lists them)")
     known = {flag for rows in grouped.values() for flag, _, _ in rows}

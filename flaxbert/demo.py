@@ -3,8 +3,9 @@
 import dataclasses
 from typing import Any
 
-from flaxbert import parallel, records, report, tasks
+from flaxbert import parallel, records, tasks
 from flaxbert.config import Config
+from flaxbert.curves import learning_curves
 from flaxbert.errors import InputError, note
 from flaxbert.metrics import LOWER_IS_BETTER
 from flaxbert.train import finetune, output_dir
@@ -43,6 +44,6 @@ def demo(config: Config) -> dict[str, Any]:
         curves[start] = records.read_metrics(run)
     picture = folder / "learning_curves.png"
     if parallel.is_main():
-        report.learning_curves(curves, metric, picture, f"{config.task}: the same network, two starts",
-                               metric in LOWER_IS_BETTER)
+        learning_curves(curves, metric, picture, f"{config.task}: the same network, two starts",
+                        metric in LOWER_IS_BETTER)
     return {"run": str(folder), "picture": str(picture), "main_metric": metric, "scores": scores}

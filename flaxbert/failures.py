@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from flaxbert.report import COLOURS, GREY, INK
+from flaxbert.curves import COLOURS, GREY, INK
 from flaxbert.statistics.figures import FAILED, GRID
 
 COLUMNS = 4

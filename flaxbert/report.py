@@ -1,69 +1,58 @@
-"""Pictures of runs."""
+"""`flaxbert report`: a page about runs, the record of a study, or an analysis."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-INK, GREY = "#333333", "#9aa7b5"
-COLOURS = ("#1f6fb2", "#e08a1e", "#3a923a", "#8c5fb3")  # of the first run, the second, ...
+from flaxbert.errors import InputError
+from flaxbert.pages import document, records, runs
+from flaxbert.pages.arms import distinct, grouped, name_of
+from flaxbert.pages.sources import Analysis, Record, Runs, Source, read
 
-
-def learning_curve(rows: list[dict[str, Any]], metric: str, path: Path, lowest: bool = False) -> None:
-    """Training loss and dev score of one run over its steps, with the best evaluation marked.
-
-    Args:
-      rows: of metrics.jsonl.
-      metric: the one that chose the best checkpoint.
-      path: of the PNG.
-      lowest: the lowest score is the best one.
-    """
-    learning_curves({"": rows}, metric, path, lowest=lowest)
+FILE = "report.html"
+_PAGES = {Record: records.record, Analysis: records.analysis}
 
 
-def learning_curves(runs: Mapping[str, list[dict[str, Any]]], metric: str, path: Path, title: str = "",
-                    lowest: bool = False) -> None:
-    """The same of several runs, one colour each: thin lines for training, lines with dots for dev.
+def report(folders: Sequence[str | Path], output: str | Path = "", readme: Path | None = None) -> Path:
+    """Writes one HTML file that loads nothing about what these folders hold.
 
     Args:
-      runs: what to call each run -> its rows of metrics.jsonl.
-      metric: the one that chose the best checkpoint.
-      path: of the PNG.
-      title: above the picture.
-      lowest: the lowest score is the best one.
+      folders: runs, folders of many seeds, sweeps or folders of runs, all on one page; or one record or analysis.
+      output: the file; default: report.html in the folder, or here where there are several.
+      readme: of the study, for a record that does not lie in its folder.
+
+    Returns:
+      the file.
+
+    Raises:
+      InputError: a folder that holds none of it, something torn, or a file that is none of our pages.
     """
-    import matplotlib
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4 + 0.3 * bool(title)), constrained_layout=True)
-    for colour, (name, rows) in zip(COLOURS, runs.items(), strict=False):
-        train = [row for row in rows if row["split"] == "train"]
-        dev = [row for row in rows if row["split"] == "dev"]
-        of = f"{name}, " if name else ""
-        left.plot([r["step"] for r in train], [r["loss"] for r in train], linewidth=1.2, label=f"{of}train",
-                  color=colour if name else GREY, alpha=0.45 if name else 1.0)
-        left.plot([r["step"] for r in dev], [r["loss"] for r in dev], color=colour, marker="o", markersize=4,
-                  label=f"{of}dev")
-        scored = [r for r in dev if r.get(metric) is not None]
-        right.plot([r["step"] for r in scored], [r[metric] for r in scored], color=colour, marker="o",
-                   markersize=4, label=name)
-        if scored:
-            best = (min if lowest else max)(scored, key=lambda r: r[metric])
-            right.annotate(f"{best[metric]:.3f}", (best["step"], best[metric]), xytext=(0, 7),
-                           textcoords="offset points", ha="center", color=colour if name else INK,
-                           fontweight="bold")
-    left.set(title="loss", xlabel="step")
-    right.set(title=f"dev {metric}", xlabel="step")
-    right.margins(y=0.18)
-    if left.lines:
-        left.legend(frameon=False, fontsize=9)
-    if any(runs):
-        right.legend(frameon=False, fontsize=9)
-    if title:
-        figure.suptitle(title, color=INK)
-    for axes in (left, right):
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(axis="y", color="#e5e5e5", linewidth=0.8)
-        axes.set_axisbelow(True)
-        axes.locator_params(axis="x", integer=True)
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
+    if not folders:
+        raise InputError("flaxbert report: say which runs, or which record")
+    folders = list(dict.fromkeys(Path(folder).expanduser() for folder in folders))
+    file = Path(output).expanduser() if output else (folders[0] if len(folders) == 1 else Path()) / FILE
+    sources = [read(folder, readme) for folder in folders]
+    for source in sources:
+        if len(sources) > 1 and not isinstance(source, Runs):
+            what = "the record of a study" if isinstance(source, Record) else "an analysis"
+            raise InputError(f"{source.folder}: is {what}, which has a page of its own; report it alone")
+    document.check(file)
+    document.write(file, page(sources))
+    return file
+
+
+def page(sources: Sequence[Source]) -> str:
+    """The page of these, as HTML."""
+    if type(sources[0]) in _PAGES:
+        return _PAGES[type(sources[0])](sources[0])
+    names = [name_of(source.folder) for source in sources]
+    found = [arm for source in sources for arm in grouped(source.arms, name_of(source.folder))]
+    arms = grouped(found, "all runs")
+    if len(arms) == 1 and len(arms[0].runs) == 1 and not sources[0].lacking:
+        return runs.one(arms[0].first)
+    if len({arm.name for arm in arms}) < len(arms):
+        names_of_all = distinct([arm.folder for arm in arms])
+        arms = [replace(arm, name=name) for arm, name in zip(arms, names_of_all, strict=True)]
+    kind = {"seeds": "Seeds of", "sweep": "Sweep", "folder": "Runs in", "run": "Run"}[sources[0].kind]
+    title = f"{kind} {names[0]}" if len(sources) == 1 else f"{' · '.join(names[:4])}{' …' * (len(names) > 4)}"
+    return runs.many(title, arms, sources)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from flaxbert import parallel, records, report, trees
+from flaxbert import curves, parallel, records, trees
 from flaxbert.checkpoint import Checkpoints, Memory, kept, load_params
 from flaxbert.errors import note
 from flaxbert.metrics import LOWER_IS_BETTER
@@ -213,7 +213,7 @@ class Run:
         """result.json and the picture of the run."""
         records.write_json(self.folder / "result.json", result)
         metric = self.ready.task.main_metric
-        report.learning_curve(self.rows, metric, self.folder / "learning_curve.png", metric in LOWER_IS_BETTER)
+        curves.learning_curve(self.rows, metric, self.folder / "learning_curve.png", metric in LOWER_IS_BETTER)
 
 
 def _scores_in(row: Mapping[str, Any]) -> dict[str, float]:

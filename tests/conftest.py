@@ -2,15 +2,18 @@
 
 import dataclasses
 import gc
+import importlib
 import os
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 # Compiling takes nearly all the time of these tests, so LLVM does not optimise unless a test asks for it, and
-# XLA's older emitters write the fusions: a step of training compiles in a third of the time.
+# XLA's older emitters write the fusions: a step of training compiles in a third of the time. Nor is code of small
+# programs worth splitting among threads, whose parts have to be linked: in one piece it takes two thirds of that.
 os.environ["XLA_FLAGS"] = ("--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0 "
-                           "--xla_cpu_use_fusion_emitters=false")
+                           "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1")
 # One compilation cache for the whole session, its workers and subprocesses included: the tests of the loop start
 # the same few programs again and again. It is new and empty each time: no test sees an old compiler's code.
 if "PYTEST_XDIST_WORKER" not in os.environ:  # a worker has inherited it
@@ -54,12 +57,17 @@ def strict_ranks():
 
 @pytest.fixture(autouse=True)
 def undrawn(request, monkeypatch):
-    """Runs draw no learning curves, which take longer than their steps, but where a test is marked `pictures`.
+    """Runs, seeds and sweeps draw no pictures, which take longer than their steps, but where a test is marked
+    `pictures`.
 
     Fixtures of modules and sessions come before this one; their runs do.
     """
-    if not request.node.get_closest_marker("pictures"):
-        monkeypatch.setattr("flaxbert.report.learning_curve", lambda *_: None)
+    if request.node.get_closest_marker("pictures"):
+        return
+    monkeypatch.setattr("flaxbert.curves.learning_curve", lambda *_: None)
+    nothing = SimpleNamespace(boxes=lambda *_: None, figure=lambda *_: None)
+    for module, name in (("train", "figures"), ("train", "failures"), ("sweep", "figures")):
+        monkeypatch.setattr(importlib.import_module(f"flaxbert.{module}"), name, nothing)
 
 
 @pytest.fixture(scope="session")
@@ -84,10 +92,29 @@ def deep(tmp_path_factory) -> str:
 
 
 @pytest.fixture(scope="session")
+def tuned(tiny, tmp_path_factory) -> Path:
+    """A run of `tiny`, of 8 steps."""
+    from small import tune
+    return tune(tiny, tmp_path_factory.mktemp("runs") / "tuned")
+
+
+@pytest.fixture(scope="session")
 def text(tmp_path_factory) -> str:
     """A file of fifty documents to pre-train on."""
     from small import paragraphs, write
     return str(write(tmp_path_factory.mktemp("text") / "corpus.txt", paragraphs(400), end=""))
+
+
+# Whole files go to the workers: the longest first, so that all workers end together.
+LONGEST = ("test_seeds.py", "test_parallel.py", "test_experiments.py", "test_backbone.py", "test_train.py",
+           "test_remedies.py", "test_activations.py", "test_pretraining.py", "test_sweep.py", "test_optimizers.py",
+           "test_layers.py", "test_steps.py", "test_diagnostics.py", "test_choice.py", "test_span.py",
+           "test_token.py", "test_predict.py", "test_lora.py", "test_parity.py", "test_strategies.py")
+
+
+def pytest_collection_modifyitems(items):
+    """Sorts the files; pytest-xdist's own order, by the number of tests, is switched off in pyproject.toml."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
 def pytest_sessionfinish(session, exitstatus):

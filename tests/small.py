@@ -209,6 +209,14 @@ def config(model: str, run: Any, **other: Any) -> Config:
     return Config.make(**settings(model, run, **other))
 
 
+def tune(model: str, run: Path, **other: Any) -> Path:
+    """A run, without its picture; its folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("flaxbert.curves.learning_curve", lambda *_: None)
+        train.finetune(config(model, run, **other))
+    return run
+
+
 def flags(given: dict[str, Any]) -> list[str]:
     """Settings as command-line flags."""
     return [f"--{name}={','.join(map(str, value)) if isinstance(value, tuple) else value}"

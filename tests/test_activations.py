@@ -25,7 +25,7 @@ from small import (
 )
 from small import config as run_config
 
-from flaxbert import activations, disk_cache, heads, inference, train, trees
+from flaxbert import activations, disk_cache, heads, inference, prepare, train, trees
 from flaxbert.activations import Bottom, layers_to_keep, needed
 from flaxbert.bert import Bert
 from flaxbert.config import Config
@@ -373,12 +373,20 @@ def finetune(model, run, **given):
     return losses_of(run), result_of(run), json.loads((run / "config.json").read_text())["cached_layers"]
 
 
+@pytest.fixture
+def one_program(monkeypatch):
+    """Of the largest number of rows: compiling is most of the time here."""
+    monkeypatch.setattr(prepare, "PROGRAMS", 1)
+
+
+@pytest.mark.usefixtures("one_program")
 @pytest.mark.parametrize(("given", "layers"), [
     (dict(frozen_layers=1), [1]), (dict(strategy="head", task="toy_token"), [2]),
     (dict(strategy="features", task="toy_choice", layers="0,1", max_length=64), [0, 1]),
     (dict(frozen_layers=1, task="toy_span", layers="scalar_mix", max_train_examples=10, devices=4), [0, 1])],
     ids=["freeze", "head", "features", "four devices"])
 def test_cached_equals_uncached(deep, tmp_path, given, layers, capsys):
+    given = {**given, "checkpoints": False}
     without, result, none = finetune(deep, tmp_path / "without", cache_frozen="false", **given)
     assert "computed once" not in capsys.readouterr().err
     with_it, same, kept = finetune(deep, tmp_path / "with", **given)
@@ -392,7 +400,7 @@ def test_cached_equals_uncached(deep, tmp_path, given, layers, capsys):
 
 
 def test_a_resumed_run_makes_the_cache_anew(deep, tmp_path, capsys):
-    given = dict(frozen_layers=1, max_steps=STEPS, evals_per_epoch=0, max_train_examples=40, save_every=5)
+    given = dict(frozen_layers=1, max_steps=10, evals_per_epoch=0, max_train_examples=40)
     stop_after(5, run_config(deep, tmp_path / "run", **given))
     shutil.rmtree(tmp_path / "run.activations")
     capsys.readouterr()

@@ -418,7 +418,7 @@ TOY = dict(task="toy_choice", max_length=64, max_train_examples=48, batch_size=1
 def alone(tiny, tmp_path_factory):
     """A run on one device."""
     run = tmp_path_factory.mktemp("alone") / "run"
-    train.finetune(config(tiny, run, **TOY))
+    train.finetune(config(tiny, run, **TOY, checkpoints=False))
     losses = losses_of(run).values()
     assert max(losses) - min(losses) > 1e-3  # batches differ, beyond rounding: equal losses mean something
     return run
@@ -426,7 +426,7 @@ def alone(tiny, tmp_path_factory):
 
 @pytest.mark.parametrize("how", ["jit", "pmap"])
 def test_four_devices_equal_one(alone, tiny, tmp_path, how):
-    result = train.finetune(config(tiny, tmp_path / "run", devices=4, parallel=how, **TOY))
+    result = train.finetune(config(tiny, tmp_path / "run", devices=4, parallel=how, **TOY, checkpoints=False))
     mine, want = losses_of(tmp_path / "run"), losses_of(alone)
     assert list(mine) == list(want)
     assert max(abs(mine[step] - want[step]) for step in want) < 1e-5

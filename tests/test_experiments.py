@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from small import TINY, write_model
 
+from experiments.claims import judge
 from flaxbert.errors import InputError
 from flaxbert.train import finetune
 
@@ -65,6 +66,7 @@ def test_transfer_makes_a_record_of_both_starts(told, tmp_path, monkeypatch):
     assert [(config.random_init, config.seed) for config in seen] == [(False, 0), (True, 0), (False, 1), (True, 1)]
     assert {(each.task, each.model, each.learning_rate) for each in seen} == {("toy_pair", "bundled", 1e-3)}
     assert "| +0.300 | yes (0.007) | yes |" in (folder / "table.md").read_text()
+    assert "yes (0.007)" in (folder / "report.html").read_text()
     assert (folder / "figure.png").stat().st_size > 5000
 
 
@@ -84,7 +86,7 @@ def test_a_transfer_task_is_won_by_more_than_the_spread(random, won, apart):
     assert cells[5:] == [won, f"{apart} |"]
 
 
-def test_throughput_writes_a_record_and_a_second_run_repeats_nothing(told, tmp_path, monkeypatch):
+def test_throughput_writes_a_record_and_a_second_run_repeats_nothing(run, told, tmp_path, monkeypatch):
     monkeypatch.setitem(importlib.import_module("experiments.throughput.measure").MATMUL, "cpu", (256, 1))
     folder = tmp_path / "record"
     command = ("throughput", "--preset=tiny", "--parts=speed", f"--output={folder}")
@@ -103,7 +105,9 @@ def test_throughput_writes_a_record_and_a_second_run_repeats_nothing(told, tmp_p
     assert {"date", "commit", "device", "versions"} <= set(summary)
     assert (folder / "table.md").read_text().count("| bundled |") == 2
 
-    # Torn by a kill in the middle of its last row: that one alone is measured again.
+    # Torn by a kill in the middle of its last row: that one alone is measured again, here by hand.
+    monkeypatch.setitem(run.find("throughput").KINDS, "step", lambda *_: {
+        name: value for name, value in first[1].items() if name not in ("point", "seconds", "time")})
     text = (folder / "results.jsonl").read_text()
     (folder / "results.jsonl").write_text(text[:-20])
     assert told(*command)[:2] == (0, f"1 measured, 0 failed\nrecord: {folder}\n")
@@ -125,10 +129,11 @@ def test_throughput_writes_a_record_and_a_second_run_repeats_nothing(told, tmp_p
     (["throughput", "--nonsense=1"], "Unknown command line flag 'nonsense'"),
     (["throughput", "small"], "small: not a flag"),
     (["throughput", "--steps=0"], "at least 1"),
-    (["features", "--rows=first"], "--rows=first: unknown; valid: embeddings, second_to_last, last"),
-    (["features", "--tasks=wnli"], "--tasks=wnli: unknown; valid: toy_sentence"),
-    (["features", "--limits=mrpc"], "--limits=mrpc: should be TASK=NUMBER"),
-    (["features", "--peters_seeds=0"], "at least 1"),
+    (["feature_based", "--rows=first"], "--rows=first: unknown; valid: embeddings, second_to_last, last"),
+    (["tune_or_not", "--tasks=wnli"], "--tasks=wnli: unknown; valid: toy_sentence"),
+    (["tune_or_not", "--limits=mrpc"], "--limits=mrpc: should be TASK=NUMBER"),
+    (["tune_or_not", "--seeds=0"], "--seeds: at least 1"),
+    (["feature_based", "--rows="], "feature_based: nothing is named that could be measured"),
     (["layer_freezing", "--frozen_layers=-1"], "--frozen_layers: at least 0"),
 ])
 def test_bad_input_is_one_line(told, tmp_path, arguments, line):
@@ -314,7 +319,7 @@ def small_runs(monkeypatch, tmp_path) -> list[str]:
 
 
 def test_features_writes_a_record(told, small_runs, tmp_path):
-    status, _, err = told("features", *small_runs, "--rows=", "--tasks=toy_pair", f"--cache_dir={tmp_path}/cache")
+    status, _, err = told("tune_or_not", *small_runs, "--tasks=toy_pair", f"--cache_dir={tmp_path}/cache")
     assert status == 0, err
     features, full = rows(tmp_path / "record")
     assert [row["point"]["how"] for row in (features, full)] == ["scalar_mix", "fine-tuned"]
@@ -332,18 +337,20 @@ def test_freezing_writes_a_record(told, small_runs, tmp_path):
     assert one["cached_layers"] == [1]
     assert one["cache_seconds"] > 0
     assert one["parameters_trained"] < none["parameters_trained"]
-    assert (tmp_path / "record" / "table.md").read_text().count("| toy_pair | ") == 2
+    text = (tmp_path / "record" / "table.md").read_text()
+    assert text.count("| toy_pair | 0 | ") == text.count("| toy_pair | 1 | ") == 1
     assert (tmp_path / "record" / "figure.png").stat().st_size > 5000
 
 
 def test_features_come_seed_by_seed_and_without_what_is_not_here(run, monkeypatch, capsys):
     monkeypatch.delenv("FLAXBERT_DATA", raising=False)
-    study = run.find("features")
-    given = {"rows": ("last", "fine-tuned"), "tasks": ("toy_token", "mrpc"), "seeds": 2}
-    assert [tuple(point.values()) for point in study.points({**study.PRESETS["tiny"], **given})] == [
-        ("toy_token", "last", 0), ("toy_token", "fine-tuned", 0), ("toy_token", "scalar_mix", 0),
-        ("toy_token", "last", 1), ("toy_token", "fine-tuned", 1)]
-    assert "features: left out for want of FLAXBERT_DATA: mrpc" in capsys.readouterr().err
+    for name, given, hows in (("feature_based", {"rows": ("last", "fine-tuned")}, ("last", "fine-tuned")),
+                              ("tune_or_not", {"tasks": ("toy_token", "mrpc")}, ("scalar_mix", "fine-tuned"))):
+        study = run.find(name)
+        points = study.points({**study.PRESETS["tiny"], **given, "seeds": 2})
+        assert [tuple(point.values()) for point in points] == [("toy_token", how, seed)
+                                                               for seed in (0, 1) for how in hows]
+    assert capsys.readouterr().err.endswith("tune_or_not: left out for want of FLAXBERT_DATA: mrpc\n")
 
 
 def measured(metric: str, **scores: tuple) -> list[dict]:
@@ -353,44 +360,99 @@ def measured(metric: str, **scores: tuple) -> list[dict]:
             for name, values in scores.items() for seed, score in enumerate(values)]
 
 
-def test_features_tables_tell_where_the_papers_order_does_not_hold():
-    table = importlib.import_module("experiments.features.table")
-    layers = table.by_layers(measured("f1", **{
+def about(study: str) -> dict:
+    return {"date": "2026-11-21", "preset": "small", "devices": 1, "device": "cpu", "cores": 2, "commit": None,
+            "settings": importlib.import_module(f"experiments.{study}.study").PRESETS["small"]}
+
+
+def test_the_table_by_layers_tells_where_the_papers_order_does_not_hold():
+    table, claims = (importlib.import_module(f"experiments.feature_based.{name}") for name in ("table", "claims"))
+    rows = measured("f1", **{
         "conll2003__embeddings": (0.60, 0.60), "conll2003__last": (0.86, 0.88),
-        "conll2003__second_to_last": (0.84, 0.84), "conll2003__fine-tuned": (0.90, 0.90)}), "conll2003")
+        "conll2003__second_to_last": (0.84, 0.84), "conll2003__fine-tuned": (0.90, 0.90)})
+    layers = table.by_layers(rows, "conll2003")
     assert [row["how"] for row in layers] == ["embeddings", "second_to_last", "last", "fine-tuned"]
     assert [round(row["behind"], 3) for row in layers] == [0.3, 0.06, 0.03, 0.0]
     assert [row["published_behind"] for row in layers] == [0.054, 0.008, 0.015, 0.0]
     (pair,) = table.reversed_pairs(layers)
     assert (pair["better"], pair["worse"], round(pair["by"], 3), round(pair["spread"], 4)) == (
         "last", "second_to_last", 0.03, 0.0141)
-    compared = table.by_task(measured("accuracy", **{
-        "sst2__scalar_mix": (0.80, 0.81), "sst2__fine-tuned": (0.85, 0.86), "mrpc__scalar_mix": (0.80,),
-        "mrpc__fine-tuned": (0.78,), "mnli__scalar_mix": (0.5,), "mnli__fine-tuned": (0.6,),
-        "stsb__scalar_mix": (0.7, 0.9), "stsb__fine-tuned": (0.81, 0.81), "sick_e__scalar_mix": (0.7,)}),
-        "scalar_mix")
-    assert {row["task"]: table.sign(row) for row in compared} == {
-        "sst2": "yes", "mrpc": "no", "mnli": "no difference published", "stsb": "yes (within the spread)"}
-    about = {"date": "2026-11-21", "preset": "small", "devices": 1, "device": "cpu", "cores": 2, "commit": None,
-             "settings": importlib.import_module("experiments.features.study").PRESETS["small"]}
-    text = table.markdown(about, layers, compared)
+    verdicts = judge(claims.CLAIMS, [("conll2003", claims.of(rows, "conll2003"))])
+    assert [each.verdict for each in verdicts] == ["not measured", "not confirmed at this size", "not measured"]
+    text = table.markdown(about("feature_based"), layers, verdicts)
     assert "| second_to_last | 0.840 ± 0.000 (2) | 0.060 | 3 | 0.956 | 0.008 | 2 |" in text
     assert "in 1 of 6 pairs of rows: last above second_to_last by 0.030 (spread 0.014)" in text
+    assert ("| C second-to-last | conll2003 | -0.030 (-0.157 to +0.097, 2 seeds) | +0.007 [S] | not confirmed at "
+            "this size |") in text
+
+
+@pytest.mark.parametrize(("tuned", "verdict"), [
+    ((0.962, 0.965, 0.963), "confirmed"), ((0.93, 0.93, 0.93), "not confirmed at this size"),
+    ((0.99, 0.99, 0.99), "not confirmed at this size"), ((0.963,), "not measured")])
+def test_features_are_close_to_fine_tuning_neither_far_below_nor_far_above(tuned, verdict):
+    claims = importlib.import_module("experiments.feature_based.claims")
+    rows = measured("f1", **{f"conll2003__{how}": (0.95, 0.951, 0.952) for how in claims.ROWS}
+                    | {"conll2003__concat_last4": (0.960, 0.961, 0.963), "conll2003__fine-tuned": tuned})
+    found = {each.claim: each for each in judge(claims.CLAIMS, [("conll2003", claims.of(rows, "conll2003"))])}
+    assert found["C close"].verdict == verdict
+    assert found["C best"].verdict == "confirmed"
+    assert found["C best"].published == "nearest sum_last4, +0.002 [S]"
+
+
+def test_the_table_by_task_tells_where_the_papers_signs_do_not_hold():
+    table, claims = (importlib.import_module(f"experiments.tune_or_not.{name}") for name in ("table", "claims"))
+    rows = measured("accuracy", **{
+        "sst2__scalar_mix": (0.80, 0.81), "sst2__fine-tuned": (0.85, 0.86), "mrpc__scalar_mix": (0.80,),
+        "mrpc__fine-tuned": (0.78,), "mnli__scalar_mix": (0.5,), "mnli__fine-tuned": (0.6,),
+        "stsb__scalar_mix": (0.7, 0.9), "stsb__fine-tuned": (0.81, 0.81), "sick_e__scalar_mix": (0.7,)})
+    compared, verdicts = table.by_task(rows, "scalar_mix"), claims.verdicts(claims.of(rows))
+    assert {row["task"]: table.sign(row) for row in compared} == {
+        "sst2": "yes", "mrpc": "no", "mnli": "no difference published", "stsb": "yes (within the spread)"}
+    text = table.markdown(about("tune_or_not"), compared, verdicts)
     assert "2 of 3 differences have the published sign; the other sign here: mrpc." in text
-    assert "Not measured: sick_e, sick_r." in text
+    assert "| D close | sst2 | -0.050 (-0.050 to -0.050, 2 seeds) | sst2 -0.005 [R] | not confirmed" in text
+    assert "| D close | mnli | -0.100, one seed | mnli +0.000 [R] | not measured |" in text
+    assert [each.task for each in verdicts if each.claim == "D similarity"] == ["mrpc", "stsb"]
+    assert "Not measured: sick_e, sick_r, conll2003." in text
+
+
+def test_every_row_of_the_features_record_was_kept_and_its_verdicts_follow_from_it():
+    """The two studies were one: fine-tuned names are a row of both."""
+    both = {name: ROOT / "experiments" / name / "records" / "2026-11-21"
+            for name in ("feature_based", "tune_or_not")}
+    points = [{tuple(row["point"].values()) for row in rows(folder)} for folder in both.values()]
+    assert (len(points[0] | points[1]), points[0] & points[1]) == (
+        34, {("conll2003", "fine-tuned", seed) for seed in range(3)})
+    by_layers, by_task = (importlib.import_module(f"experiments.{name}.claims") for name in both)
+    again = (judge(by_layers.CLAIMS, [("conll2003", by_layers.of(rows(both["feature_based"]), "conll2003"))]),
+             by_task.verdicts(by_task.of(rows(both["tune_or_not"]))))
+    for folder, verdicts in zip(both.values(), again, strict=True):
+        said = json.loads((folder / "summary.json").read_text())["findings"]["claims"]
+        assert said == [verdict._asdict() for verdict in verdicts]
 
 
 def test_freezing_costs_and_saves_against_no_frozen_layer():
-    table = importlib.import_module("experiments.layer_freezing.table")
+    table, claims = (importlib.import_module(f"experiments.layer_freezing.{x}") for x in ("table", "claims"))
     found = [{"point": {"task": "mrpc", "frozen": frozen, "seed": seed}, "metric": "f1", "scores": {"f1": score},
-              "training_seconds": 100.0 - 30 * frozen, "cache_seconds": 5.0 * frozen, "parameters_trained": 1000}
+              "training_seconds": 100.0 - 30 * frozen, "cache_seconds": 5.0 * frozen,
+              "parameters_trained": 3100 - 1000 * frozen}
              for frozen, scores in enumerate(((0.80, 0.84), (0.79, 0.83), (0.70, 0.70)))
              for seed, score in enumerate(scores)]
     frozen = table.by_layers(found)
     assert [round(row["ahead"], 3) for row in frozen] == [0.0, -0.01, -0.12]
     assert [(row["training_share"], row["share"]) for row in frozen] == [(1.0, 1.0), (0.7, 0.75), (0.4, 0.5)]
-    about = {"date": "2026-11-21", "preset": "small", "devices": 1, "device": "cpu", "cores": 2, "commit": None,
-             "settings": importlib.import_module("experiments.layer_freezing.study").PRESETS["small"]}
-    text = table.markdown(about, frozen)
+    verdicts = judge(claims.CLAIMS, [(each.task, each) for each in claims.of(found)])
+    assert [(each.found, each.verdict) for each in verdicts] == [
+        ("1 of 3: -0.010 (-0.010 to -0.010, 2 seeds)", "confirmed"),
+        ("2 of 3: -0.120 (-0.374 to +0.134, 2 seeds)", "not confirmed at this size"),
+        ("1 and 2 of 3 layers frozen: 0.70 and 0.40 of the seconds, the latter 0.50 with computing the states",
+         "confirmed")]
+    # One seed has no interval; of one number of frozen layers no depth can be told.
+    assert [each.verdict for each in judge(claims.CLAIMS, [
+        (each.task, each) for each in claims.of([row for row in found if not row["point"]["seed"]])])] == [
+        "not measured", "not measured", "confirmed"]
+    assert {each.verdict for each in judge(claims.CLAIMS, [
+        (each.task, each) for each in claims.of(found[:2])])} == {"not measured"}
+    text = table.markdown(about("layer_freezing"), frozen, verdicts)
     assert "mrpc: up to 1 frozen layers cost no more than the spread over the seeds" in text
-    assert "Not measured: squad." in text
+    assert "Not measured: mnli, squad." in text

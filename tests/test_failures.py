@@ -7,7 +7,7 @@ import pytest
 from matplotlib import figure
 
 from flaxbert import failures
-from flaxbert.report import COLOURS
+from flaxbert.curves import COLOURS
 from flaxbert.statistics.figures import FAILED
 
 LAYERS, STEPS = 5, (10, 20, 30)

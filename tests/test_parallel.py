@@ -22,7 +22,6 @@ from small import (
     wait_for,
 )
 
-import flaxbert
 from flaxbert import disk_cache, heads, parallel, predict, train
 from flaxbert.checkpoint import load_params
 from flaxbert.config import Config
@@ -52,7 +51,7 @@ def alone(tiny, tmp_path_factory):
 
 @pytest.mark.parametrize("how", ["jit", "pmap"])
 def test_four_devices_equal_one(alone, tiny, tmp_path, how, record_property):
-    result = train.finetune(config(tiny, tmp_path / "run", parallel=how, devices=4, **RUN))
+    result = train.finetune(config(tiny, tmp_path / "run", parallel=how, devices=4, **RUN, checkpoints=False))
     assert result["devices"] == 4
     worst = apart(tmp_path / "run", alone)
     record_property("worst", float(worst))
@@ -63,11 +62,12 @@ def test_four_devices_equal_one(alone, tiny, tmp_path, how, record_property):
 
 @pytest.mark.parametrize(("given", "how"), [
     (dict(task="toy_span", max_length=48, doc_stride=16), "jit"),
-    (dict(task="toy_token", layers="scalar_mix", mix_layer_norm=True, head="bilstm", head_width=8, crf=True),
-     "pmap")],
+    (dict(task="toy_token", layers="scalar_mix", mix_layer_norm=True, head="bilstm", head_layers=1, head_width=8,
+          crf=True), "pmap")],
     ids=["span", "token"])
 def test_four_devices_equal_one_of_spans_and_tokens(tiny, tmp_path, given, how):
-    given |= dict(max_steps=4, evals_per_epoch=0, max_eval_examples=8, packing=False)  # one program
+    given = {**given, "max_steps": 4, "evals_per_epoch": 0, "max_eval_examples": 8, "checkpoints": False,
+             "packing": False}  # one program
     train.finetune(config(tiny, tmp_path / "one", **given))
     train.finetune(config(tiny, tmp_path / "four", parallel=how, devices=4, **given))
     one, four = losses_of(tmp_path / "one"), losses_of(tmp_path / "four")
@@ -123,8 +123,6 @@ def test_two_processes_equal_one_and_the_run_belongs_to_everybody(pod, how, alon
     result = result_of(pod)
     assert (result["devices"], result["status"]) == (4, "finished")
     # One process loads it ...
-    answers = flaxbert.load(str(pod))(["The bread was not good.", "I liked the film."])
-    assert all(answer["label"] in ("nature", "society") for answer in answers)
     scores = predict.evaluate(str(pod))
     assert {name: scores[name] for name in ("loss", "accuracy")} == pytest.approx(
         {name: result["best"]["dev"][name] for name in ("loss", "accuracy")}, abs=1e-5)
@@ -144,7 +142,8 @@ def test_one_process_of_a_pod_is_told_to_stop_and_all_save_and_stop(pod, text, t
     assert result_of(run)["status"] == "interrupted"
     saved = load_params(run, "last")[1]["step"]
     assert 3 <= saved == max(losses_of(run)) < 4000
-    train.finetune(config(tiny, tmp_path / "alone", **{**PRETRAIN, "train_file": text, "max_steps": 3}))
+    train.finetune(config(tiny, tmp_path / "alone", **{**PRETRAIN, "train_file": text, "max_steps": 3},
+                          checkpoints=False))
     together = losses_of(run)
     assert all(abs(loss - together[step]) < TOLERANCE for step, loss in losses_of(tmp_path / "alone").items())
 
@@ -152,7 +151,7 @@ def test_one_process_of_a_pod_is_told_to_stop_and_all_save_and_stop(pod, text, t
 def test_a_pod_computes_frozen_layers_once(pod, tiny, tmp_path):
     kept = disk_cache.entries(pod / "frozen.activations")
     assert sorted(entry.about["split"] for entry in kept) == ["dev", "test", "train"]
-    train.finetune(config(tiny, tmp_path / "alone", **{**FROZEN, "cache_frozen": "false"}))
+    train.finetune(config(tiny, tmp_path / "alone", **{**FROZEN, "cache_frozen": "false", "checkpoints": False}))
     together = losses_of(pod / "frozen")
     assert all(abs(loss - together[step]) < TOLERANCE for step, loss in losses_of(tmp_path / "alone").items())
 

@@ -162,9 +162,19 @@ def test_evaluate_says_the_same_again(finished_pairs):
         assert got[name] == pytest.approx(want[name], rel=1e-5), name
 
 
+def test_what_is_forgotten_of_the_same_model_is_what_evaluate_says(finished):
+    """With the run's own masks, whichever side it is."""
+    want = predict.evaluate(str(finished))
+    rows = flaxbert.analyze(after=str(finished), before=str(finished), what=("forgetting",), texts=0)
+    for row in rows:
+        if row["text"] == "own":
+            assert row["value"] == pytest.approx(want[row["measure"]], rel=1e-6), row
+
+
 @pytest.mark.parametrize("how", ["jit", "pmap"])
 def test_four_devices_equal_one(finished_pairs, tiny, text, tmp_path, how):
-    train.finetune(pretrain_config(tiny, tmp_path / "run", text, **PAIRS, parallel=how, devices=4))
+    train.finetune(pretrain_config(tiny, tmp_path / "run", text, **PAIRS, parallel=how, devices=4,
+                                   checkpoints=False))
     mine, want = losses_of(tmp_path / "run"), losses_of(finished_pairs)
     assert list(mine) == list(want)
     assert max(abs(mine[step] - want[step]) for step in want) < 1e-5
@@ -182,7 +192,8 @@ def test_resumed_equals_uninterrupted_with_the_vocabulary_it_has(finished, tiny,
 
 
 def test_micro_batches_change_nothing(finished, tiny, text, tmp_path):
-    train.finetune(pretrain_config(tiny, tmp_path / "run", text, micro_batches=2, max_steps=2))
+    train.finetune(pretrain_config(tiny, tmp_path / "run", text, micro_batches=2, max_steps=2,
+                                   checkpoints=False))
     mine, want = losses_of(tmp_path / "run"), losses_of(finished)
     assert mine[1] == pytest.approx(want[1], abs=1e-5)
 
@@ -195,7 +206,7 @@ def test_it_learns_a_grammar(tiny, tmp_path, optimizer, rate, steps, share):
     result = train.finetune(pretrain_config(
         tiny, tmp_path / "run", str(tmp_path / "text.txt"), optimizer=optimizer, learning_rate=rate, batch_size=64,
         max_steps=steps, evals_per_epoch=0, eval_every=0, vocabulary_size=600, hidden_size=64,
-        dropout=0.0))
+        dropout=0.0, checkpoints=False))
     dev = result["best"]["dev"]
     print(optimizer, dev, result["seconds"])
     assert dev["perplexity"] < share * dev["unigram_perplexity"]

@@ -411,19 +411,19 @@ def test_layers_are_counted_from_the_last_one_that_is_read(deep, tmp_path):
         "--reinit_layers=2: the head stands on 1 layers; valid: 0 to 1")
 
 
-def test_a_run_with_all_of_them_goes_on_bitwise(deep, tmp_path):
-    """Stopped in its third epoch, after the top layer has begun, and resumed: nothing differs."""
-    given = dict(epochs=4.0, unfreeze="gradual", layerwise_decay=0.9, pretrained_decay=0.1, mixout=0.3,
-                 reinit_layers=1, reinit_pooler=True, evals_per_epoch=0, save_every=5, max_train_examples=24)
-    result = train.finetune(config(deep, tmp_path / "whole", **given))
-    stop_after(7, config(deep, tmp_path / "parts", **given))
-    train.finetune(config(deep, tmp_path / "parts", resume=True, **given))
+def test_a_run_with_all_of_them_goes_on_bitwise(tiny, tmp_path):
+    """Stopped in its second epoch, after the layer has begun, and resumed: nothing differs."""
+    given = dict(epochs=3.0, unfreeze="gradual", layerwise_decay=0.9, pretrained_decay=0.1, mixout=0.3,
+                 reinit_layers=1, reinit_pooler=True, evals_per_epoch=0, max_train_examples=24)
+    result = train.finetune(config(tiny, tmp_path / "whole", **given))
+    stop_after(5, config(tiny, tmp_path / "parts", **given))
+    train.finetune(config(tiny, tmp_path / "parts", resume=True, **given))
     assert losses_of(tmp_path / "parts") == losses_of(tmp_path / "whole")
     assert equal(load_params(tmp_path / "parts", "last")[0], load_params(tmp_path / "whole", "last")[0])
-    # 12 steps: epochs 0 to 3, of which the last is that of the embeddings.
+    # 9 steps: epochs 0 to 2, of which the last is that of the embeddings.
     assert result["parameters_trained"] == result["parameters_total"]
 
-    made = prepare.prepare(config(deep, tmp_path / "whole", **given), 1)
+    made = prepare.prepare(config(tiny, tmp_path / "whole", **given), 1)
     state = made.start()
     anchor = trees.flatten(made.parted(state)[1].anchor)
     assert set(anchor) == {
@@ -438,7 +438,7 @@ def test_a_run_with_all_of_them_goes_on_bitwise(deep, tmp_path):
 
 def test_a_run_that_ends_early_counts_what_it_trains(deep, tmp_path, capsys):
     given = dict(unfreeze="gradual", max_steps=10, max_train_examples=64, frozen_layers=1, evals_per_epoch=0)
-    train.finetune(config(deep, tmp_path / "run", **given))
+    train.finetune(config(deep, tmp_path / "run", **given, checkpoints=False))
     made = prepare.prepare(config(deep, tmp_path / "run", **given), 1)
     names = {name for name, yes in trees.flatten(made.trains).items() if yes}
     assert {rates.part(name) for name in names} == {"head", "layer_1"}

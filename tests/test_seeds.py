@@ -1,5 +1,6 @@
 """Many seeds in one program: each is the run that it is alone, whatever becomes of the others."""
 
+import functools
 import json
 import shutil
 from types import SimpleNamespace
@@ -7,7 +8,7 @@ from types import SimpleNamespace
 import jax
 import numpy as np
 import pytest
-from small import call, config, equal, interrupt, losses_of, result_of, rows_of
+from small import call, config, equal, interrupt, result_of, rows_of
 
 import flaxbert
 from flaxbert import compare, parallel, predict, prepare, train, trees
@@ -21,7 +22,7 @@ from flaxbert.prepare import Ready
 SEEDS = (3, 1, 4)
 STRATEGIES = {"full": dict(), "freeze": dict(frozen_layers=1), "features": dict(strategy="features", layers="1,2"),
               "held": dict(mixout=0.3, pretrained_decay=0.1, reinit_layers=1)}
-SHORT = dict(max_steps=50, max_train_examples=64, max_eval_examples=32, batch_size=8, evals_per_epoch=0,
+SHORT = dict(max_steps=50, max_train_examples=64, max_eval_examples=24, batch_size=8, evals_per_epoch=0,
              learning_rate=1e-3, checkpoints=False)
 
 
@@ -43,21 +44,25 @@ def model(tiny, deep):
 
 @pytest.fixture(scope="module")
 def alone(model, tmp_path_factory):
-    """(strategy, seed) -> folder of the run of that seed by itself."""
-    made = {}
+    """Strategy -> folder of the runs of two seeds, each by itself."""
+    @functools.cache
+    def runs(name):
+        folder = tmp_path_factory.mktemp("alone") / name
+        train.finetune(config(model(name), folder, **SHORT, **STRATEGIES[name], seeds=SEEDS[::2],
+                              seeds_per_program="1"))
+        return folder
+    return runs
 
-    def run(name, seed):
-        if (name, seed) not in made:
-            folder = tmp_path_factory.mktemp("alone") / f"{name}-{seed}"
-            train.finetune(config(model(name), folder, **SHORT, **STRATEGIES[name], seed=seed, devices=1))
-            made[name, seed] = folder
-        return made[name, seed]
-    return run
+
+def test_one_at_a_time_they_are_runs_by_themselves(tiny, alone, tmp_path):
+    """What the others are held against."""
+    train.finetune(config(tiny, tmp_path / "run", **SHORT, seed=SEEDS[0]))
+    assert losses(tmp_path / "run", SEEDS[0]) == pytest.approx(losses(alone("full"), SEEDS[0]), rel=0, abs=1e-5)
 
 
 @pytest.mark.parametrize(("name", "how", "devices", "together"), [
-    ("full", "jit", 1, "3"), ("full", "pmap", 4, "3"), ("full", "jit", 4, "4"), ("freeze", "jit", 1, "3"),
-    ("freeze", "jit", 4, "2"), ("features", "jit", 1, "3"), ("features", "jit", 4, "4"), ("held", "jit", 1, "2")])
+    ("full", "jit", 1, "3"), ("full", "pmap", 4, "3"), ("full", "jit", 4, "4"), ("freeze", "jit", 4, "2"),
+    ("features", "jit", 4, "4"), ("held", "jit", 1, "2")])
 def test_a_seed_among_others_is_the_run_that_it_is_alone(model, alone, tmp_path, name, how, devices, together):
     """Dropout on: losses of 50 steps within 1e-5; scores of dev too.
 
@@ -68,17 +73,18 @@ def test_a_seed_among_others_is_the_run_that_it_is_alone(model, alone, tmp_path,
     result = train.finetune(config(model(name), tmp_path / "run", **SHORT, **STRATEGIES[name], seeds=seeds,
                                    parallel=how, devices=devices, seeds_per_program=together))
     assert (result["status"], result["seeds"]) == ("finished", [*seeds])
+    want = alone(name)
     for seed in SEEDS[::2]:
-        want, own = alone(name, seed), tmp_path / "run" / f"seed_{seed}"
         np.testing.assert_allclose(losses(tmp_path / "run", seed), losses(want, seed), rtol=0, atol=1e-5)
         np.testing.assert_allclose(losses(tmp_path / "run", seed, "dev"), losses(want, seed, "dev"), atol=1e-5)
-        assert result_of(own)["best_step"] == result_of(want)["best_step"]
+        own, other = (result_of(folder / f"seed_{seed}") for folder in (tmp_path / "run", want))
+        assert own["best_step"] == other["best_step"]
     first, second = (losses(tmp_path / "run", seed) for seed in SEEDS[::2])
     assert max(abs(a - b) for a, b in zip(first, second, strict=True)) > 1e-2
 
 
 # Two epochs of three steps, each scored.
-QUICK = dict(max_steps=6, max_train_examples=24, max_eval_examples=16, batch_size=8, evals_per_epoch=1,
+QUICK = dict(max_steps=6, max_train_examples=24, max_eval_examples=12, batch_size=8, evals_per_epoch=1,
              learning_rate=1e-3)
 UNSAVED = dict(checkpoints=False, evals_per_epoch=0)
 
@@ -114,7 +120,15 @@ def result_programs(folder):
     return json.loads((folder / "1" / "0.001-True" / "config.json").read_text())["row_counts"]
 
 
-def test_a_seed_whose_loss_is_not_finite_stands_still_and_harms_nobody(tiny, tmp_path, capsys, monkeypatch):
+@pytest.fixture(scope="module")
+def full(tiny, tmp_path_factory):
+    """A folder of two seeds, each of which trained by itself."""
+    folder = tmp_path_factory.mktemp("seeds") / "full"
+    train.finetune(config(tiny, folder, **QUICK, seeds=(0, 1)))
+    return folder
+
+
+def test_a_seed_whose_loss_is_not_finite_stands_still_and_harms_nobody(tiny, full, tmp_path, capsys, monkeypatch):
     """The second one's parameters are none before the first step."""
     real = Ready.start
 
@@ -132,8 +146,7 @@ def test_a_seed_whose_loss_is_not_finite_stands_still_and_harms_nobody(tiny, tmp
     assert "seed_1: the loss is nan at step 1; it stands still, the others go on" in capsys.readouterr().err
     assert result_of(run / "seed_1")["status"] == "failed"
     assert losses(run, 1) == []
-    train.finetune(config(tiny, tmp_path / "alone", **QUICK, seed=0, devices=1))
-    np.testing.assert_allclose(losses(run, 0), losses(tmp_path / "alone", 0), atol=1e-5)
+    np.testing.assert_allclose(losses(run, 0), losses(full, 0), atol=1e-5)
 
 
 @pytest.mark.parametrize("together", ["1", "3"])
@@ -222,17 +235,21 @@ def test_seeds_are_told_in_three_ways():
     assert Config.make(seeds=range(2)).seeds == (0, 1)
 
 
-def test_each_source_of_chance_has_a_seed_of_its_own(tiny, tmp_path):
-    """Runs that share all three are the same; with one of them changed they differ."""
-    given = {**QUICK, **UNSAVED, "max_steps": 3, "seed": 5, "devices": 1}
-    runs = {"5": {}, "all": dict(seed=9, init_seed=5, order_seed=5, dropout_seed=5), "init": dict(init_seed=6),
-            "order": dict(order_seed=6), "dropout": dict(dropout_seed=6)}
-    found = {}
-    for name, own in runs.items():
-        train.finetune(config(tiny, tmp_path / name, **{**given, **own}))
-        found[name] = [*losses_of(tmp_path / name).values()]
-    assert found["5"] == found["all"]
-    assert len({tuple(found[name]) for name in ("5", "init", "order", "dropout")}) == 4
+def test_each_source_of_chance_has_a_seed_of_its_own(tiny):
+    """Each changes one thing that a run begins with; where all three are the same, --seed changes none."""
+    def begun(**given):
+        ready = prepare.prepare(config(tiny, "", **{**QUICK, "seed": 5, **given}), 1)
+        plans = np.concatenate([plan.examples for plan in ready.epochs.plans(0, 6)])
+        return {"init": ready.params, "order": {"plans": plans}, "dropout": {"key": ready.start().key},
+                "data": {"tokens": ready.encoded["train"].tokens}}
+
+    def differ(**given):
+        found = begun(**given)
+        return {name for name, tree in found.items() if not equal(tree, first[name])}
+    first = begun()
+    assert differ(seed=9, init_seed=5, order_seed=5, dropout_seed=5) == set()
+    for name in ("init", "order", "dropout"):
+        assert differ(**{f"{name}_seed": 6}) == {name}
 
 
 def test_without_checkpoints_the_scores_are_the_same_and_nothing_else_stays(tiny, tmp_path):
@@ -252,14 +269,20 @@ def test_without_checkpoints_the_scores_are_the_same_and_nothing_else_stays(tiny
 TEXTS = ["A good film.", "The train to Lisbon was late.", "Nobody liked the bread."]
 
 
-@pytest.fixture(scope="module", params=["full", "head"])
-def seeds(request, tiny, tmp_path_factory):
-    """A folder of two seeds, whose encoders train, or are one."""
-    folder = tmp_path_factory.mktemp("seeds") / request.param
-    train.finetune(config(tiny, folder, **QUICK, strategy=request.param, seeds=(0, 1)))
+@pytest.fixture(scope="module")
+def seeds(request, tiny, full, tmp_path_factory):
+    """A folder of two seeds, whose encoders train; `BOTH`: or are one."""
+    if getattr(request, "param", "full") == "full":
+        return full
+    folder = tmp_path_factory.mktemp("seeds") / "head"
+    train.finetune(config(tiny, folder, **QUICK, strategy="head", seeds=(0, 1)))
     return folder
 
 
+BOTH = pytest.mark.parametrize("seeds", ["full", "head"], indirect=True)
+
+
+@BOTH
 def test_one_seed_the_best_or_all_together_are_loaded(seeds):
     each = [flaxbert.load(seeds / f"seed_{n}")(TEXTS) for n in (0, 1)]
     best = result_of(seeds)["best_seed"]
@@ -273,6 +296,7 @@ def test_one_seed_the_best_or_all_together_are_loaded(seeds):
     assert each[0] != each[1]
 
 
+@BOTH
 def test_an_ensemble_is_compiled_once(seeds, monkeypatch):
     made, compile_eval = [], parallel.JitPlacement.compile_eval
     monkeypatch.setattr(parallel.JitPlacement, "compile_eval",
@@ -281,6 +305,7 @@ def test_an_ensemble_is_compiled_once(seeds, monkeypatch):
     assert len(made) == 1
 
 
+@BOTH
 def test_evaluate_and_export_take_them_too(seeds, tmp_path):
     best = result_of(seeds)["best_seed"]
     scores = predict.evaluate(str(seeds))
@@ -299,11 +324,11 @@ def test_models_are_compared_over_the_examples_of_dev(seeds, capsys):
     code, out, _ = call(capsys, "compare", str(seeds), str(seeds), "--examples=0")
     assert code == 0
     assert "expected best of k seeds, A and B: k = 1: " in out
-    assert ("over the 16 examples of dev (0 of each), A is ahead by +0.0000 (95 %: +0.0000 to +0.0000); A alone "
+    assert ("over the 12 examples of dev (0 of each), A is ahead by +0.0000 (95 %: +0.0000 to +0.0000); A alone "
             "is right on 0, B alone on 0, p = 1.000 (McNemar)\n") in out
     outputs, labels = predict.dev_outputs(str(seeds), "last", "1")
     found = compare.over_dev(seeds, seeds, "last", "ensemble")
-    assert (found["examples"], found["seed"]) == (len(labels), "ensemble") == (16, "ensemble")
+    assert (found["examples"], found["seed"]) == (len(labels), "ensemble") == (12, "ensemble")
     accuracy = result_of(seeds / "seed_1")["metrics"]["dev"]["accuracy"]
     assert np.mean(outputs.argmax(-1) == labels) == pytest.approx(accuracy)
 
@@ -347,6 +372,7 @@ def test_a_seed_that_is_not_there_is_one_line(seeds, tmp_path):
         flaxbert.load(seeds / "seed_0", seed=1)
 
 
+@pytest.mark.pictures
 def test_diagnostics_are_logged_of_every_seed_as_if_it_were_alone(tiny, tmp_path):
     given = {**QUICK, **UNSAVED, "diagnose_every": 2}
     train.finetune(config(tiny, tmp_path / "both", **given, seeds=(0, 1), seeds_per_program="2"))
@@ -359,7 +385,8 @@ def test_diagnostics_are_logged_of_every_seed_as_if_it_were_alone(tiny, tmp_path
         for name, value in want.items():
             assert name == "split" or got[name] == pytest.approx(value, rel=5e-3, abs=1e-5), name
     assert losses(tmp_path / "both", 1) == pytest.approx(losses(tmp_path / "alone", 1), abs=1e-5)
-    assert (tmp_path / "both" / "failures.png").stat().st_size > 5000
+    for name in ("seeds", "failures"):
+        assert (tmp_path / "both" / f"{name}.png").stat().st_size > 5000
 
 
 def test_runs_that_are_done_do_not_hold_up_the_others(tiny, tmp_path, monkeypatch):

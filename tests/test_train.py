@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 from small import (
+    call,
     command,
     config,
     equal,
@@ -25,7 +26,7 @@ from small import (
     wait_for,
 )
 
-from flaxbert import train, trees
+from flaxbert import prepare, train, trees
 from flaxbert.checkpoint import load_params
 from flaxbert.config import Config
 from flaxbert.errors import InputError, RunFailed
@@ -122,41 +123,40 @@ def test_the_same_settings_give_the_same_run_bitwise(finished, tiny, tmp_path):
     assert equal(load_params(tmp_path / "again", "last")[0], load_params(finished[0], "last")[0])
 
 
-def test_padding_share_and_examples_count_what_was_trained(tiny, tmp_path):
-    result = train.finetune(config(tiny, tmp_path / "run", max_steps=3, **ALIKE))
-    about = json.loads((tmp_path / "run" / "config.json").read_text())
-    assert about["row_counts"] == [8]
-    ready = train.prepare(config(tiny, tmp_path / "run", max_steps=3, **ALIKE), 1)
-    seen = np.concatenate([plan.examples for plan in ready.epochs.plans(0, 3)])
+def test_padding_share_and_examples_count_what_was_trained(finished):
+    run, result = finished
+    about = json.loads((run / "config.json").read_text())
+    [rows] = about["row_counts"]  # one program
+    ready = prepare.prepare(settings_of(run), 1)
+    seen = np.concatenate([plan.examples for plan in ready.epochs.plans(0, 2 * STEPS)])
+    assert len(seen) == 2 * 64
     tokens = ready.epochs.lengths[seen].sum()
-    assert result["padding_share"] == pytest.approx(1 - tokens / (3 * 8 * about["row_length"]), abs=1e-5)
+    trained = 2 * STEPS * rows * about["row_length"]
+    assert result["padding_share"] == pytest.approx(1 - tokens / trained, abs=1e-5)
 
 
 # --- when a run evaluates and ends
 
 @pytest.mark.parametrize(("given", "trained", "evaluated"), [
-    (dict(eval_every=3), 8, [3, 6, 8]),
-    (dict(evals_per_epoch=0), 8, [8]),
-    (dict(max_steps=3, epochs=9.0), 3, [3]),
-    (dict(epochs=1.6), 13, [8, 13])])
-def test_steps_and_evaluations(tiny, tmp_path, given, trained, evaluated):
-    train.finetune(config(tiny, tmp_path / "run", **ALIKE, **given))
-    assert steps_of(tmp_path / "run", "train") == list(range(1, trained + 1))
+    (dict(eval_every=3), range(1, 9), [3, 6, 8]),
+    (dict(evals_per_epoch=0, log_every=3), [3, 6, 8], [8]),
+    (dict(max_steps=3, epochs=9.0), range(1, 4), [3]),
+    (dict(epochs=1.6), range(1, 14), [8, 13])])
+def test_steps_that_are_logged_and_evaluations(tiny, tmp_path, given, trained, evaluated):
+    train.finetune(config(tiny, tmp_path / "run", **ALIKE, **given, checkpoints=False))
+    assert steps_of(tmp_path / "run", "train") == [*trained]
     assert steps_of(tmp_path / "run", "dev") == evaluated
-    assert rows_of(tmp_path / "run")[-1]["epoch"] == trained / STEPS
+    assert rows_of(tmp_path / "run")[-1]["epoch"] == trained[-1] / STEPS
+    assert result_of(tmp_path / "run")["best_step"] in evaluated
 
 
 def test_early_stopping(tiny, tmp_path, capsys):
     """Without learning no evaluation is better than the first: two more, then the end."""
-    result = train.finetune(config(tiny, tmp_path / "run", learning_rate=0.0, eval_every=1, early_stopping=2))
+    result = train.finetune(config(tiny, tmp_path / "run", learning_rate=0.0, eval_every=1, early_stopping=2,
+                                   checkpoints=False))
     assert steps_of(tmp_path / "run", "dev") == [1, 2, 3]
     assert (result["status"], result["best_step"]) == ("finished", 1)
     assert "stopping early" in capsys.readouterr().err
-
-
-def test_log_every_thins_the_rows(tiny, tmp_path):
-    train.finetune(config(tiny, tmp_path / "run", log_every=3))
-    assert steps_of(tmp_path / "run", "train") == [3, 6, 8]
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_a_good_checkpoint(tiny, tmp_path):
@@ -171,13 +171,18 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_a_good_checkpoint(tin
 
 # --- directories
 
-def test_resume_without_a_checkpoint_starts_anew_and_on_a_finished_run_says_so(tiny, tmp_path, capsys):
-    run = tmp_path / "run"
-    result = train.finetune(config(tiny, run, resume=True))
-    assert result["status"] == "finished"
+def test_resume_without_a_checkpoint_starts_anew_and_on_a_finished_run_says_so(tiny, tmp_path, capsys,
+                                                                               monkeypatch):
+    """In a folder that is given relative to the current one."""
+    monkeypatch.chdir(tmp_path)
+    result = train.finetune(config(tiny, "runs/mine", **ALIKE, resume=True))
+    run = tmp_path / "runs" / "mine"
+    assert (result["status"], result["run"]) == ("finished", str(run))
+    assert load_params("runs/mine")[1]["step"] == STEPS
     before = {p: p.stat().st_mtime_ns for p in run.rglob("*") if p.is_file()}
     capsys.readouterr()
-    assert train.finetune(config(tiny, run, resume=True)) == result
+    monkeypatch.chdir("/")
+    assert train.finetune(config(tiny, run, **ALIKE, resume=True)) == result
     assert "already finished" in capsys.readouterr().err
     assert {p: p.stat().st_mtime_ns for p in run.rglob("*") if p.is_file()} == before
 
@@ -212,22 +217,37 @@ def test_resuming_with_another_configuration_is_refused_with_its_flags(finished,
 @pytest.mark.parametrize(("given", "needed"), [
     (dict(mixout=0.5), "what its weights are held to"),
     (dict(pretrained_decay=0.1), "what its weights are held to"),
+    (dict(diagnose_every=2), "where its distances are measured from"),
     (dict(frozen_layers=1), "the states of its frozen layers"), (dict(frozen_layers=1, cache_frozen="false"), ""),
     ({}, "")], ids=str)
 def test_a_run_goes_on_with_other_weights_where_its_checkpoints_hold_all(deep, tmp_path, given, needed):
-    model, given = tmp_path / "model", {**given, "max_steps": 4, "max_train_examples": 16, "evals_per_epoch": 0}
-    shutil.copytree(deep, model)
-    stop_after(2, config(str(model), tmp_path / "run", **given))
+    settings = config(deep, tmp_path / "run", max_steps=4, max_train_examples=16, evals_per_epoch=0, resume=True,
+                      **given)
+    begun = {"weights": "others"}
+    if not needed:
+        assert prepare.prepare(settings, 1, begun).pretrained.digest != "others"
+        return
+    with pytest.raises(InputError) as caught:
+        prepare.prepare(settings, 1, begun)
+    line = str(caught.value)
+    assert f"--model={deep} holds other weights than when this run began, which takes {needed} from" in line
+    assert ("--cache_frozen=false" in line) == (needed == "the states of its frozen layers")
+
+
+def test_a_run_goes_on_from_its_checkpoint_with_the_model_changed_or_put_back(tiny, tmp_path):
+    model = tmp_path / "model"
+    shutil.copytree(tiny, model)
     tensors = load_file(model / "model.safetensors")
     name = next(name for name in tensors if name.endswith("embeddings.LayerNorm.bias"))
-    save_file({**tensors, name: tensors[name] + 1}, model / "model.safetensors")
-    again = config(str(model), tmp_path / "run", **given, resume=True)
-    if needed:
-        line = refused(again)
-        assert f"--model={model} holds other weights than when this run began, which takes {needed} from" in line
-        assert ("--cache_frozen=false" in line) == (needed == "the states of its frozen layers")
-        save_file(tensors, model / "model.safetensors")
-    assert train.finetune(again)["status"] == "finished"
+    for folder, given in (("held", dict(pretrained_decay=0.1)), ("free", {})):
+        given |= dict(max_steps=4, max_train_examples=16, evals_per_epoch=0)
+        stop_after(2, config(str(model), tmp_path / folder, **given))
+        save_file({**tensors, name: tensors[name] + 1}, model / "model.safetensors")
+        again = config(str(model), tmp_path / folder, **given, resume=True)
+        if folder == "held":
+            assert "what its weights are held to" in refused(again)
+            save_file(tensors, model / "model.safetensors")
+        assert train.finetune(again)["status"] == "finished"
 
 
 def test_a_file_in_the_place_of_the_directory_is_refused(tiny, tmp_path):
@@ -246,16 +266,6 @@ def test_overwriting_deletes_nothing_before_all_else_is_right(finished, tiny, tm
 def test_a_refused_run_leaves_no_folder(tiny, tmp_path):
     refused(config(tiny, tmp_path / "run", optimizer="nosuch"))
     assert not (tmp_path / "run").exists()
-
-
-def test_a_folder_relative_to_the_current_one(tiny, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    result = train.finetune(config(tiny, "runs/mine"))
-    assert result["run"] == str(tmp_path / "runs/mine")
-    assert load_params("runs/mine")[1]["step"] == STEPS
-    monkeypatch.chdir("/")
-    again = train.finetune(config(tiny, tmp_path / "runs/mine", resume=True))
-    assert again["status"] == "finished"
 
 
 def test_resuming_needs_a_folder(tiny):
@@ -380,25 +390,27 @@ def test_the_best_checkpoint_survives_a_crash_between_saves(tiny, tmp_path, monk
     assert losses_of(run).keys() == set(range(1, 17))
 
 
-def test_killed_at_random_steps_a_run_is_bitwise_the_same(tiny, tmp_path, capsys):
-    """SIGTERM, then kill -9, mid-epoch, dropout and shuffling on; saves every few steps."""
-    long = dict(epochs=3.0, max_train_examples=240, evals_per_epoch=2, save_every=4, packing=False)
-    train.finetune(config(tiny, tmp_path / "whole", **long))  # first: the others find its programs in the cache
+def test_killed_at_random_steps_a_run_is_bitwise_the_same(tiny, tmp_path, capsys, monkeypatch):
+    """SIGTERM in this process, then kill -9 of another, mid-epoch, dropout and shuffling on; few steps a save."""
+    long = dict(epochs=3.0, max_train_examples=240, evals_per_epoch=2, save_every=6, packing=False)
+    # First: the others find its programs in the cache.
+    train.finetune(config(tiny, tmp_path / "whole", **{**long, "save_every": 0}))
     where = random.Random(time.time_ns())
-    stops = [(where.randint(4, 22), signal.SIGTERM), (where.randint(26, 42), signal.SIGKILL)]
-    print("stops:", stops)
+    asked, killed = where.randint(4, 22), where.randint(26, 42)
     run = tmp_path / "run"
-    for step, number in stops:
-        process = command("finetune", *flags(settings(tiny, run, **long)), "--resume")
-        wait_for(run, step, process)
-        process.send_signal(number)
-        code, out, err = finish(process)
-        if number == signal.SIGKILL:
-            assert code == -signal.SIGKILL
-        else:
-            assert code == 0, err
-            assert result_of(run)["status"] == "interrupted"
-            assert f"--resume --output_dir={run}" in out
+    command_line = ["finetune", *flags(settings(tiny, run, **long)), "--resume"]
+    with monkeypatch.context() as patch:
+        interrupt(patch, asked, signal.SIGTERM)
+        code, out, err = call(capsys, *command_line)
+    print("stops:", asked, killed)
+    assert code == 0, err
+    assert result_of(run)["status"] == "interrupted"
+    assert len(losses_of(run)) == asked
+    assert f"--resume --output_dir={run}" in out
+    process = command(*command_line)
+    wait_for(run, killed, process)
+    process.kill()
+    assert finish(process)[0] == -signal.SIGKILL
     train.finetune(config(tiny, run, resume=True, **long))
     assert "going on from step" in capsys.readouterr().err
     assert len(losses_of(run)) == 90

@@ -43,8 +43,7 @@ class PretrainingFamily(Family):
 
     def encode(self, tokenizer: Any, examples: Documents | Examples, name: str = "inputs") -> Encoded:
         """Documents as sequences; or texts with [MASK] in them, one sequence each, as they are."""
-        self.vocabulary = Vocabulary.of(tokenizer, f"--model={self.config.model}")
-        self.tokenizer = tokenizer
+        self._know(tokenizer)
         if isinstance(examples, Examples):
             return self._given(examples, name)
         cls, sep = tokenizer.cls_token_id, tokenizer.sep_token_id
@@ -55,10 +54,23 @@ class PretrainingFamily(Family):
             second.append(len(first) + 2)
             following.append(label)
         offsets = np.cumsum([0, *map(len, rows)])
-        labels = np.concatenate(rows)
-        seen, chosen = self._held_out(labels, offsets)
-        labels[offsets[:-1]] = following
-        return Encoded(seen, offsets, np.array(second), labels, chosen.astype(np.float32), labelled="token")
+        encoded = self._asked(np.concatenate(rows), offsets, np.array(second))
+        encoded.labels[offsets[:-1]] = following
+        return encoded
+
+    def encode_tokens(self, tokenizer: Any, encoded: Encoded) -> Encoded:
+        """Token sequences of any task, none longer than --max_length, as those of this one."""
+        self._know(tokenizer)
+        return self._asked(encoded.tokens, encoded.offsets, encoded.second)
+
+    def _know(self, tokenizer: Any) -> None:
+        self.vocabulary = Vocabulary.of(tokenizer, f"--model={self.config.model}")
+        self.tokenizer = tokenizer
+
+    def _asked(self, tokens: np.ndarray, offsets: np.ndarray, second: np.ndarray) -> Encoded:
+        """Sequences as an evaluation sees them; the ragged `tokens` are the words themselves."""
+        seen, chosen = self._held_out(tokens, offsets)
+        return Encoded(seen, offsets, second, tokens, chosen.astype(np.float32), labelled="token")
 
     def _held_out(self, tokens: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What an evaluation sees of the ragged tokens, and which of them it asks for; by the seed alone."""

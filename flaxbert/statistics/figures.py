@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from flaxbert.report import COLOURS, GREY, INK
+from flaxbert.curves import COLOURS, GREY, INK
 from flaxbert.statistics.runs import Runs
 from flaxbert.statistics.selection import expected_best
 

@@ -1,0 +1,1 @@
+"""What steadies fine-tuning on a thousand examples?"""

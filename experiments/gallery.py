@@ -1,0 +1,154 @@
+"""What the committed records say: in README.md with their figures, claim by claim in experiments/README.md.
+
+`python -m experiments.gallery` writes both from each study's newest record of a whole preset; a test fails where
+the two files say something else than the records.
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from experiments.records import write_between_marks
+from experiments.run import STUDIES, find, studies
+from experiments.tables import lines
+from flaxbert.errors import InputError, note
+
+ROOT = STUDIES.parent
+PRESETS = ("small", "paper")  # the others only try whether everything works
+COLUMNS = ("claim", "study", "command", "measured", "published", "verdict")
+SHORT = "**In short.** "
+NOTHING = "not measured"
+
+# The claims of the article: letter -> what it says, and whose.
+ARTICLE = {
+    "A": "One layer on a pre-trained BERT, everything trained for 2 to 4 epochs at 1e-5 to 5e-5, works on all "
+         "kinds of tasks (Devlin 2018).",
+    "B": "Early layers hardly change, late ones most; freezing most of the bottom costs little and saves compute "
+         "(Merchant 2020).",
+    "C": "Features of the frozen model under a BiLSTM come close to fine-tuning; the last four layers are "
+         "best (Devlin 2018, table 7).",
+    "D": "Over several tasks features are within about 1 % of fine-tuning, but not for similarity (Peters 2019).",
+    "E": "The usual recipe is unstable over seeds; bias correction and more steps cure it (Mosbach 2021, "
+         "Zhang 2021).",
+    "F": "The best of many seeds over-fits the examples that chose it (Mosbach 2021, Zhang 2021).",
+}
+
+
+class Kept(NamedTuple):
+    """A study and what is kept of it.
+
+    Attributes:
+      name: of the study.
+      folder: its newest record; None without one.
+      summary: the record's summary.json; {} without one.
+    """
+
+    name: str
+    folder: Path | None
+    summary: dict[str, Any]
+
+    @property
+    def command(self) -> str:
+        return f"`python -m experiments.run {self.name} --preset={self.summary.get('preset', 'small')}`"
+
+    @property
+    def title(self) -> str:
+        """The heading of its README."""
+        return _readme(self.name).splitlines()[0].removeprefix("# ")
+
+
+def newest(name: str) -> Kept:
+    """The record of a study that was begun last, of those that are whole and of a preset that measures.
+
+    Raises:
+      InputError: a summary.json that is none.
+    """
+    found = []
+    for file in STUDIES.glob(f"{name}/records/*/summary.json"):
+        try:
+            summary = json.loads(file.read_text())
+            if summary["preset"] in PRESETS and summary["status"] != "unfinished":
+                found.append((summary["started"], file.parent, summary))
+        except (json.JSONDecodeError, KeyError, TypeError):
+            raise InputError(f"{file}: is no summary of a record; measure it again or delete its folder") from None
+    if not found:
+        return Kept(name, None, {})
+    return Kept(name, *max(found, key=lambda each: each[0])[1:])
+
+
+def _readme(name: str) -> str:
+    return (STUDIES / name / "README.md").read_text()
+
+
+def in_short(name: str) -> str:
+    """The paragraph of a study's README that says what came of it.
+
+    Raises:
+      InputError: it has none.
+    """
+    for paragraph in _readme(name).split("\n\n"):
+        if paragraph.startswith(SHORT):
+            return " ".join(paragraph.removeprefix(SHORT).split())
+    raise InputError(f"{STUDIES / name / 'README.md'}: has no paragraph that begins with {SHORT.strip()}")
+
+
+def claims(kept: Kept) -> Iterator[tuple[str, ...]]:
+    """The rows of a study in the table of claims, as of COLUMNS: one a claim, all its tasks together."""
+    verdicts = (kept.summary.get("findings") or {}).get("claims", ())
+    for claim in getattr(find(kept.name), "CLAIMS", ()):
+        mine = [each for each in verdicts if each["claim"] == claim.name]
+        measured = [each for each in mine if each["verdict"] != NOTHING]
+        told = {verdict: [each["task"] for each in mine if each["verdict"] == verdict]
+                for verdict in dict.fromkeys(each["verdict"] for each in mine)}
+        yield (f"**{claim.name}.** {claim.says}", f"[{kept.name}]({kept.name}/README.md)", kept.command,
+               "; ".join(f"{each['task']}: {each['found']}" for each in measured),
+               "; ".join(dict.fromkeys(each["published"] for each in mine if each["published"])),
+               next(iter(told)) if len(told) == 1 else
+               "; ".join(f"{verdict}: {', '.join(tasks)}" for verdict, tasks in told.items()) or NOTHING)
+
+
+def claim_table(every: list[Kept]) -> str:
+    """Markdown: the article's claims, each with a row for what every study says of it."""
+    rows = [row for kept in every for row in claims(kept)]
+    text = []
+    for letter, says in ARTICLE.items():
+        mine = [row for row in rows if row[0].startswith(f"**{letter} ")]
+        text += [f"**{letter}.** {says}", "",
+                 *(lines(COLUMNS, mine) if mine else ["No study of it yet."]), ""]
+    return "\n".join(text)
+
+
+def pictures(every: list[Kept]) -> str:
+    """Markdown: of each record its question, what came of it, and its figure."""
+    text = []
+    for kept in every:
+        if kept.folder is None:
+            continue
+        figure = (kept.folder / "figure.png").relative_to(ROOT)
+        text += [f"**[{kept.title}](experiments/{kept.name}/README.md).** *{kept.summary['question']}* "
+                 f"{in_short(kept.name)}", "", f"![{kept.title}: {kept.summary['question']}]({figure})", ""]
+    return "\n".join(text)
+
+
+def write() -> list[Path]:
+    """Writes both texts between their marks; returns the files."""
+    every = [newest(name) for name in studies()]
+    texts = {ROOT / "README.md": pictures(every), STUDIES / "README.md": claim_table(every)}
+    for file, text in texts.items():
+        write_between_marks(file, text)
+    return list(texts)
+
+
+def main() -> None:
+    """Writes and exits: 0, or 2 after bad input."""
+    try:
+        print("\n".join(str(file) for file in write()))
+    except InputError as error:
+        note(str(error))
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Which layers does fine-tuning change, and when?"""

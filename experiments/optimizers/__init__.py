@@ -1,0 +1,1 @@
+"""Why does bias correction act as a warm-up?"""

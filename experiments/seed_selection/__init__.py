@@ -1,0 +1,1 @@
+"""What is the best of many seeds worth?"""

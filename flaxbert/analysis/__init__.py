@@ -1,0 +1,43 @@
+"""What fine-tuning changed inside of a model, layer by layer; `base.ANALYSES` is the table of analyses."""
+
+from typing import Any
+
+from flaxbert.analysis.base import ANALYSES, Row, Settings, by_analysis
+from flaxbert.errors import note
+
+__all__ = ["ANALYSES", "Row", "Settings", "analyze", "by_analysis"]
+
+
+def analyze(**settings: Any) -> list[Row]:
+    """Compares a pre-trained and a fine-tuned model, and writes the record where --output says.
+
+    Args:
+      **settings: fields of `Settings`.
+
+    Returns:
+      the rows of all analyses, see `base`.
+
+    Raises:
+      InputError: what cannot be compared, or measured; a line says why.
+    """
+    from flaxbert.analysis import models, record
+    from flaxbert.analysis.subject import Subject
+    chosen = Settings.make(**settings)
+    folder = record.claim(chosen.output)
+    pair = models.load(chosen.after, chosen.before, chosen.checkpoint)
+    if pair.before.fingerprint == pair.after.fingerprint:
+        note(f"{pair.before.source} and {pair.after.source}: the same encoder, to the last bit")
+    subject = Subject(pair, chosen)
+    for name in chosen.what:
+        ANALYSES[name].own("check", lambda subject: None)(subject)
+    rows = [row for name in dict.fromkeys(chosen.what) for row in ANALYSES[name].measure(subject)]
+    if folder:
+        record.write(folder, subject, rows)
+    return rows
+
+
+def describe(rows: list[Row]) -> str:
+    """The rows as tables of text, one an analysis."""
+    from flaxbert.analysis import record
+    return "\n\n".join(f"{name}: {ANALYSES[name].about}\n{record.aligned(record.table(name, own))}"
+                       for name, own in by_analysis(rows).items())

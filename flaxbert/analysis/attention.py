@@ -1,0 +1,98 @@
+"""How far apart two models look: the divergence of their attention, by layer and head.
+
+    JS(p, q) = 1/2 sum_s p_s log(2 p_s / (p_s + q_s)) + 1/2 sum_s q_s log(2 q_s / (p_s + q_s))
+
+in nats: 0 where the two attend alike, log 2 = 0.693 where they attend to different tokens altogether. p and q are
+what one token's query gives to all tokens of its sequence, [CLS] and [SEP] included; the mean is over all tokens
+that ask, these included.
+
+Letters: R rows, T tokens a row (S on the side of the keys), H heads, L layers.
+
+Source: Lin 1991 (the divergence); Clark et al. 2019 (1906.04341) for attention heads compared by it.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.special import xlog1py
+
+from flaxbert import parallel
+from flaxbert.analysis import pictures
+from flaxbert.analysis.base import Row
+from flaxbert.analysis.models import SIDES
+from flaxbert.analysis.subject import Subject
+from flaxbert.bert import Bert, BertConfig
+from flaxbert.heads import Batch
+from flaxbert.inference import Inference
+
+
+def jensen_shannon(p: jax.Array, q: jax.Array) -> jax.Array:
+    """The divergence of distributions over the last axis, in nats; [..., S], [..., S] -> [...].
+
+    With m = (p + q) / 2 and t = (p - q) / (p + q) it is 1/2 sum_s m ((1 + t) log(1 + t) + (1 - t) log(1 - t)):
+    nothing underflows, 0 log 0 is 0, and what is nearly the same keeps its digits, since no large terms cancel.
+    """
+    both = p + q
+    t = (p - q) / jnp.maximum(both, jnp.finfo(both.dtype).tiny)
+    each = xlog1py(1 + t, t) + xlog1py(1 - t, -t)
+    return jnp.maximum((both * each).sum(-1) / 4, 0)
+
+
+def probabilities(config: BertConfig, params: Mapping[str, Any], batch: Batch) -> list[jax.Array]:
+    """What the encoder attends to, [R, H, T, S] of each of the L layers; 0 at other sequences and padding.
+
+    Args:
+      config: the encoder's shape.
+      params: of the encoder.
+      batch: as of `Bert`. What a token of padding itself attends to means nothing.
+    """
+    _, kept = Bert(config).apply({"params": params}, batch, mutable=["attention"])
+    return [kept["attention"][f"layer_{i}"]["attention"]["probabilities"][0]
+            for i in range(config.num_hidden_layers)]
+
+
+def divergences(config: BertConfig, params: Sequence[Mapping[str, Any]], batch: Batch) -> jax.Array:
+    """[R, T, L, H] how far apart two encoders of one shape look, for each token that asks; arguments as above."""
+    each = zip(*(probabilities(config, tree, batch) for tree in params), strict=True)
+    return jnp.stack([jensen_shannon(p, q).swapaxes(1, 2) for p, q in each], axis=2)
+
+
+def measure(subject: Subject) -> list[Row]:
+    """{"text", "layer", "head", "measure", "value", "spread", "tokens"}: mean and deviation over tokens that ask.
+
+    Layers and heads are counted from 1.
+    """
+    pair = subject.pair
+
+    def apply(params: Mapping[str, Any], batch: Batch, dropout: None) -> jax.Array:
+        with jax.default_matmul_precision("highest"):
+            return divergences(pair.shape, tuple(params[side] for side in SIDES), batch)
+    inference = Inference(apply, pair.placement, per_token=True)
+    rows = []
+    for name, text in subject.texts.items():
+        with parallel.memory_told(f"sequences of {text.encoded.lengths.max()} tokens: try a smaller --max_length"):
+            found = inference.outputs(pair.placed, text.encoded, f"attention on {text.source}").astype(np.float64)
+        rows += [{"text": name, "layer": layer + 1, "head": head + 1, "measure": "Jensen-Shannon divergence, nats",
+                  "value": float(each.mean()), "spread": float(each.std()), "tokens": text.tokens}
+                 for layer, of_layer in enumerate(found.transpose(1, 2, 0)) for head, each in enumerate(of_layer)]
+    return rows
+
+
+figure = pictures.heads
+
+
+def table(rows: Sequence[Row]) -> list[list[str]]:
+    """A line a layer: mean over its heads, and the head that moved most, for each text."""
+    texts = pictures.names(rows, "text")
+    lines = [["layer", *(f"{text} {what}" for text in texts for what in ("mean", "most", "of head"))]]
+    for layer in pictures.names(rows, "layer"):
+        line = [str(layer)]
+        for text in texts:
+            mine = pictures.only(rows, text=text, layer=layer)
+            most = max(mine, key=lambda row: row["value"])
+            line += [f"{np.mean([row['value'] for row in mine]):.4g}", f"{most['value']:.4g}", str(most["head"])]
+        lines.append(line)
+    return lines

@@ -1,0 +1,136 @@
+"""Two models of one shape and one vocabulary: a pre-trained and a fine-tuned one."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from flaxbert import fingerprint, parallel, pretrained, records, trees
+from flaxbert.bert import BertConfig
+from flaxbert.config import Config
+from flaxbert.errors import InputError
+from flaxbert.pretrained import Pretrained
+
+SIDES = ("before", "after")
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """A pre-trained and a fine-tuned model that can be compared; made by `load`, or from models at hand.
+
+    Attributes:
+      before, after: the models; of their parameters at least `bert` is there.
+      config: the settings of the run that `after` is; of an exported one those that it keeps; else None.
+
+    Raises:
+      InputError: their shapes or vocabularies differ, or a weight is not finite.
+    """
+
+    before: Pretrained
+    after: Pretrained
+    config: Config | None = None
+
+    def __post_init__(self):
+        _same_shape(self.before, self.after)
+        _same_vocabulary(self.before, self.after)
+        for side in SIDES:
+            _finite(getattr(self, side), side)
+
+    @property
+    def shape(self) -> BertConfig:
+        """The shape of both encoders."""
+        return self.after.config
+
+    @property
+    def layers(self) -> int:
+        """L, the number of Transformer layers."""
+        return self.shape.num_hidden_layers
+
+    @property
+    def tokenizer(self) -> Any:
+        """That of both."""
+        return self.after.tokenizer
+
+    @property
+    def encoders(self) -> dict[str, dict[str, Any]]:
+        """The parameters of both encoders on the host: before, after."""
+        return {side: getattr(self, side).params["bert"] for side in SIDES}
+
+    @cached_property
+    def placement(self) -> parallel.JitPlacement:
+        """All devices of this machine."""
+        return parallel.JitPlacement(jax.local_devices())
+
+    @cached_property
+    def placed(self) -> dict[str, dict[str, Any]]:
+        """`encoders` on the devices."""
+        return self.placement.put(self.encoders)
+
+    def describe(self) -> dict[str, dict[str, Any]]:
+        """Of both: name, where its weights are found again, and the fingerprint of its encoder."""
+        return {side: {"model": model.source, "origin": dict(model.origin), "fingerprint": model.fingerprint}
+                for side, model in ((side, getattr(self, side)) for side in SIDES)}
+
+
+def load(after: str, before: str = "", checkpoint: str = "best") -> Pair:
+    """The pair that two names mean.
+
+    Args:
+      after: a run, of a folder of many seeds the best one; an exported folder; or as --model.
+      before: as --model; "": the model that the run `after` started from.
+      checkpoint: best or last, of runs.
+
+    Raises:
+      InputError: as `Pair`; no such model, or nothing says what `after` started from.
+    """
+    folder = Path(after).expanduser()
+    if folder.is_dir():
+        [folder] = records.runs_of(folder)
+        after = str(folder)
+    model = pretrained.load(after, checkpoint)
+    is_run = records.is_run(folder)
+    if is_run:
+        config = records.read_run(folder)[0]
+    else:
+        mark = model.settings.get("flaxbert") or {}
+        config = Config.from_json(mark["settings"]) if "settings" in mark else None
+    if not before and (not is_run or config.random_init or config.from_scratch):
+        why = "started from random weights" if is_run else "is no run"
+        raise InputError(f"--before is needed: {after} {why}, so nothing says which pre-trained model to compare "
+                         "it with")
+    return Pair(pretrained.load(before or config.model, checkpoint), model, config)
+
+
+def _same_shape(before: Pretrained, after: Pretrained) -> None:
+    """Raises `InputError` with every dimension that differs."""
+    shapes = [{"num_hidden_layers": model.config.num_hidden_layers, **fingerprint.shape(model.config)}
+              for model in (before, after)]
+    other = [f"{name} is {value} and {shapes[1][name]}" for name, value in shapes[0].items()
+             if value != shapes[1][name]]
+    if other:
+        raise InputError(f"{before.source} and {after.source}: {'; '.join(other)}; only models of one shape can "
+                         "be compared layer by layer")
+
+
+def _same_vocabulary(before: Pretrained, after: Pretrained) -> None:
+    """Raises `InputError` with the first token that has another number, or none."""
+    old, new = (model.tokenizer.get_vocab() for model in (before, after))
+    if old == new:
+        return
+    other = [name for name in old.keys() | new.keys() if old.get(name) != new.get(name)]
+    first = min(other, key=lambda name: (min(old.get(name, len(old)), new.get(name, len(new))), name))
+    numbers = " and ".join(str(each.get(first, "none")) for each in (old, new))
+    raise InputError(f"{before.source} and {after.source}: {len(other)} tokens of the vocabularies differ, first "
+                     f"{first!r}, whose numbers are {numbers}; only models of one vocabulary see the same text")
+
+
+def _finite(model: Pretrained, side: str) -> None:
+    """Raises `InputError` with the first leaf that holds a NaN or an infinity."""
+    for name, leaf in trees.flatten({"bert": model.params["bert"]}).items():
+        if not np.isfinite(leaf).all():
+            count = int((~np.isfinite(leaf)).sum())
+            raise InputError(f"--{side}={model.source}: {name} holds {count} numbers that are not finite; the run "
+                             "diverged or the file is damaged")

@@ -1,0 +1,81 @@
+"""A fine-tuned model on its own dev split, with any parameters in place of its own: one program for all."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from flaxbert import parallel, predict, tasks
+from flaxbert.analysis.models import Pair
+from flaxbert.backbone import Backbone
+from flaxbert.config import Config
+from flaxbert.errors import InputError, note
+from flaxbert.tasks.base import Split
+
+
+class Scorer:
+    """Scores parameters as `flaxbert evaluate` scores those of the run.
+
+    Attributes:
+      params: part -> the run's own parameters, on the devices.
+      placement: of all parameters to be scored.
+      metrics: names of the task's metrics, the main one first, and `loss`.
+      task: its name.
+      examples: the first ones of dev.
+
+    Args:
+      pair: whose `after` has a head.
+      checkpoint: best or last.
+      data_dir: where the task's files are now, if not where they were.
+      count: examples at most; 0: all of dev.
+
+    Raises:
+      InputError: `after` has no head for a task, or no dev split with labels is found.
+    """
+
+    def __init__(self, pair: Pair, checkpoint: str = "best", data_dir: str = "", count: int = 0):
+        check(pair)
+        self._predictor = predict.load(pair.after.source, checkpoint)
+        family, self.placement = self._predictor.family, self._predictor.placement
+        self.params = self._predictor.head.params
+        self.task = pair.config.task
+        self.examples = dev_of(pair.config, data_dir).head(count)
+        self._encoded = self._predictor.encode(self.examples, "dev")
+        self._first = Backbone([self._predictor.head], self.placement)
+        self.metrics = (*family.task.metrics, "loss")
+
+    def scores(self, params: Mapping[str, Any], what: str = "") -> dict[str, float]:
+        """`loss` and every metric.
+
+        Args:
+          params: as `params`.
+          what: names the progress bar.
+        """
+        head = self._predictor.head._replace(params=params)
+        backbone = Backbone([head], self.placement, self._first)
+        with parallel.memory_told(f"sequences of up to {self._predictor.max_length} tokens: give shorter ones"):
+            outputs = backbone.outputs([self._encoded], what)[0]
+        return self._predictor.family.scores(outputs, self._encoded, self.examples)
+
+
+def check(pair: Pair) -> None:
+    """Raises `InputError` where nothing tells which task `after` is of."""
+    if pair.config is None:
+        raise InputError(f"--after={pair.after.source}: nothing says which task it is of; give a run of ours or "
+                         "an export of one")
+
+
+def finite(value: float) -> float | None:
+    """The number, or None where it is none: far from all models a loss may be infinite."""
+    return float(value) if math.isfinite(value) else None
+
+
+def dev_of(config: Config, data_dir: str) -> Split:
+    """The dev split of a run, as it was read."""
+    moved = {"data_dir": data_dir, "hub_dataset": ""} if data_dir else {}
+    _, splits, report = tasks.load(dataclasses.replace(config, **moved))
+    for line in report.lines:
+        note(line)
+    if "dev" not in splits or splits["dev"].labels is None:
+        raise InputError(f"--after: {config.task} has no dev split with labels here")
+    return splits["dev"]

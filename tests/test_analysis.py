@@ -1,0 +1,227 @@
+"""`flaxbert analyze`: two models, their texts, one pass over them, the record; and what cannot be compared."""
+
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pytest
+from small import call, config, refused, write
+
+import flaxbert
+from flaxbert import analysis, pretrained, train, trees
+from flaxbert.analysis import models, record, texts
+from flaxbert.analysis.base import ANALYSES, Settings
+from flaxbert.analysis.models import Pair
+from flaxbert.analysis.states import Pass, Sample
+from flaxbert.analysis.subject import Subject
+from flaxbert.config import Config
+from flaxbert.export import export
+
+STREAMING = ("rsa", "cka", "shift")
+
+
+@pytest.fixture(scope="module")
+def run(tiny, tmp_path_factory):
+    """Eight steps of fine-tuning."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    train.finetune(config(tiny, folder))
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def source(deep):
+    return pretrained.load(deep)
+
+
+def changed(source, change):
+    """The same model with `change(name, leaf)` for its parameters."""
+    return dataclasses.replace(source, params=trees.map_named(change, source.params))
+
+
+# --- settings
+
+@pytest.mark.parametrize(("given", "says"), [
+    (dict(), "--after is needed: The fine-tuned model"),
+    (dict(after="x", nothing=1), "--nothing: no such setting; valid: after, before"),
+    (dict(after="x", what="rsa,other"), "--what=other: unknown; valid: distance, rsa"),
+    (dict(after="x", what=""), "--what: none; valid: distance, rsa"),
+    (dict(after="x", what="cka,distance", tokens=9), "--tokens: only for --what=rsa"),
+    (dict(after="x", what="distance", input="t.txt"), "--input: only for --what=rsa, cka, shift"),
+    (dict(after="x", texts=-1), "--texts=-1: out of range; valid: 0 and more"),
+])
+def test_settings_say_what_is_wrong(given, says):
+    assert says in refused(Settings.make, **given)
+
+
+def test_lists_come_with_commas_or_as_they_are():
+    assert Settings.make(after="x", what=" rsa, cka").what == Settings.make(after="x", what=["rsa", "cka"]).what
+
+
+def test_every_analysis_has_its_module_and_reads_settings():
+    fields = {f.name for f in dataclasses.fields(Settings)}
+    for each in ANALYSES.values():
+        assert callable(each.module.measure), each.name
+        assert set(each.reads) <= fields, each.name
+        assert hasattr(each.module, "collector") == each.streams, each.name
+
+
+# --- models
+
+def test_models_of_other_shapes_are_refused(source, tiny, deep):
+    shape = dataclasses.replace(source.config, hidden_size=8, layer_norm_eps=1e-5)
+    said = refused(Pair, source, dataclasses.replace(source, config=shape))
+    assert "hidden_size is 16 and 8; layer_norm_eps is 1e-12 and 1e-05; only models of one shape" in said
+    assert "num_hidden_layers is 2 and 1; only" in refused(models.load, tiny, deep)
+
+
+def test_models_of_other_vocabularies_are_refused(deep, tmp_path):
+    other = shutil.copytree(deep, tmp_path / "other")
+    file = other / "tokenizer.json"
+    content = json.loads(file.read_text())
+    words = content["model"]["vocab"]
+    here, there = (next(word for word, i in words.items() if i == number) for number in (700, 900))
+    words[here], words[there] = words[there], words[here]
+    file.write_text(json.dumps(content))
+    assert (f"2 tokens of the vocabularies differ, first {here!r}, whose numbers are 700 and 900"
+            in refused(models.load, str(other), deep))
+
+
+def test_weights_that_are_not_finite_are_refused(source):
+    def spoil(name, x):
+        return np.where(x == x.max(), np.nan, x) if "layer_1/mlp/output/kernel" in name else x
+    said = refused(Pair, source, changed(source, spoil))
+    assert f"--after={source.source}: bert/layer_1/mlp/output/kernel holds 1 numbers that are not finite" in said
+
+
+def test_before_is_what_the_run_started_from(run, deep, tiny, tmp_path):
+    found, exported = models.load(run), str(tmp_path / "exported")
+    assert found.before.source == tiny
+    export(run, exported)
+    assert f"--before is needed: {exported} is no run" in refused(models.load, exported)
+    again = models.load(exported, tiny)
+    assert again.config.task == found.config.task == "toy_sentence"
+    assert again.describe()["after"]["fingerprint"] == found.describe()["after"]["fingerprint"]
+    assert f"--before is needed: {deep} is no run" in refused(models.load, deep)
+
+
+# --- texts
+
+def test_own_text_is_the_runs_dev_and_other_text_another_task(source):
+    given = config(source.source, "x")
+    found = texts.read(Pair(source, source, given), Settings(texts=0))
+    assert {name: text.source for name, text in found.items()} == {
+        "own": "dev of toy_sentence", "other": "dev of toy_token"}
+    assert len(found["own"].encoded) == given.max_eval_examples
+    other = texts.read(Pair(source, source, dataclasses.replace(given, task="toy_choice")), Settings(texts=0))
+    assert other["other"].source == "dev of toy_sentence"
+    assert len(other["own"].encoded) == 4 * given.max_eval_examples  # each choice with its context
+
+
+def test_words_that_pre_training_masks_are_put_back(source, text):
+    given = Config.make(task="pretrain", train_file=text, max_length=32)
+    own = texts.read(Pair(source, source, given), Settings(texts=0))["own"]
+    assert source.tokenizer.mask_token_id not in own.encoded.tokens
+    begins = own.encoded.tokens[own.encoded.offsets[:-1]]
+    assert (begins == source.tokenizer.cls_token_id).all()
+    with open(text) as file:
+        assert source.tokenizer.decode(own.encoded.tokens[1:9]) in file.read().lower()
+
+
+def test_texts_and_tokens_are_drawn_by_seed(source, tmp_path):
+    file = write(tmp_path / "texts.txt", *(f"{'red ' * n}cow" for n in range(40)))
+    pair = Pair(source, source)
+
+    def other(**given):
+        return texts.read(pair, Settings(input=str(file), **given))["other"]
+    few, again, others = other(texts=7), other(texts=7), other(texts=7, seed=1)
+    assert len(few.encoded) == 7
+    assert np.array_equal(few.encoded.tokens, again.encoded.tokens)
+    assert not np.array_equal(few.encoded.tokens, others.encoded.tokens)
+    numbers = few.sample(20, 0)
+    assert len(set(numbers.tolist())) == 20
+    assert np.array_equal(numbers, again.sample(20, 0))
+    assert np.array_equal(few.sample(10 ** 6, 0), np.arange(few.tokens))
+    assert max(other(max_length=5).encoded.lengths) == 5
+
+
+@pytest.mark.parametrize(("given", "says"), [
+    (dict(max_length=65), "--max_length=65: the models have positions for 64 tokens"),
+    (dict(max_length=2), "--max_length=2: out of range; valid: 3 to 64"),
+    (dict(text_columns=("a",)), "--text_columns: only with --input"),
+    (dict(input="none.tsv"), "none.tsv"),
+    (dict(data_dir="x"), "--data_dir=x: "),
+])
+def test_texts_that_cannot_be_read_are_refused(source, given, says):
+    assert says in refused(texts.read, Pair(source, source), Settings(**given))
+
+
+# --- one pass
+
+def test_states_of_the_pass_are_the_features_of_each_model(run, tiny, tmp_path):
+    pair = models.load(run)
+    lines = ["The cow saw a red ring.", "Nobody talked.", "On Monday the farmer bought two old baskets."]
+    found = texts.read(pair, Settings(input=str(write(tmp_path / "t.txt", *lines))))["other"]
+    sample = Sample(np.arange(found.tokens), (2, 16))
+    Pass(pair).run(found.encoded, [sample])
+    for model, states in ((tiny, sample.before), (run, sample.after)):
+        expected = flaxbert.features(lines, model=model, layers="0,1")
+        np.testing.assert_allclose(states.swapaxes(0, 1), expected.features, atol=1e-5)
+
+
+# --- the command
+
+def test_a_run_is_analysed_and_recorded(run, tiny, tmp_path, capsys):
+    folder = tmp_path / "record"
+    code, out, err = call(capsys, "analyze", f"--before={tiny}", f"--after={run}", f"--output={folder}",
+                          "--tokens=300", "--texts=60")
+    assert code == 0, err
+    rows = [json.loads(line) for line in (folder / record.FILE).read_text().splitlines()]
+    for name in ("distance", *STREAMING):
+        assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert f"{name}: {ANALYSES[name].about}" in out
+        assert f"## {name}" in (folder / "table.md").read_text()
+    for name in STREAMING:
+        own = [row for row in rows if row["analysis"] == name]
+        assert {(row["text"], row["layer"]) for row in own} == {(text, layer) for text in ("own", "other")
+                                                                for layer in range(2)}
+    assert {row["tokens"] for row in rows if row["measure"] == "rsa"} == {300}
+    assert {row["anchors"] % 10 for row in rows if row["measure"] == "anchored rsa"} == {0}
+    about = json.loads((folder / "analysis.json").read_text())
+    assert about["models"]["before"]["model"] == tiny
+    assert about["models"]["before"]["fingerprint"] != about["models"]["after"]["fingerprint"]
+    assert about["texts"]["other"] == {"source": "dev of toy_token", "texts": 60,
+                                       "tokens": about["texts"]["other"]["tokens"]}
+    code, _, err = call(capsys, "analyze", f"--after={run}", f"--output={folder}")
+    assert (code, "holds an analysis already" in err) == (2, True)
+
+
+def test_a_model_beside_itself_has_not_changed(tiny, capsys):
+    rows = flaxbert.analyze(tiny, tiny, texts=20, tokens=100)
+    assert "the same encoder, to the last bit" in capsys.readouterr().err
+    for row in rows:
+        same = {"absolute": 0, "relative": 0, "1 - cosine": 0}.get(row["measure"], 1)
+        assert row["value"] == pytest.approx(same, abs=1e-6), row
+    assert {row["text"] for row in rows if "text" in row} == {"other"}  # it is no run
+    assert "cka: " in analysis.describe(rows)
+
+
+@pytest.mark.parametrize(("what", "given", "says"), [
+    ("cka", dict(max_length=3), "cka, other text, layer 0: 3 tokens are too few, 4 are needed"),
+    ("rsa", dict(tokens=2), "rsa, other text, layer 0: 2 tokens are too few, 3 are needed"),
+])
+def test_too_few_tokens_are_told_with_layer_and_text(tiny, tmp_path, what, given, says):
+    file = str(write(tmp_path / "t.txt", "The cow saw a red ring."))
+    assert says in refused(flaxbert.analyze, tiny, tiny, what=what, input=file, **given)
+
+
+def test_a_constant_representation_is_told_with_layer_and_text(source, tmp_path):
+    pair = Pair(source, changed(source, lambda name, x: 0 * x if "layer_1/mlp/layer_norm/scale" in name else x))
+    settings = Settings(input=str(write(tmp_path / "t.txt", "The cow saw a red ring.")), what=("rsa", "cka"))
+    subject = Subject(pair, settings)
+    said = refused(ANALYSES["rsa"].measure, subject)
+    assert said.startswith("rsa, other text, layer 2: ")
+    assert said.endswith("tokens are all equally alike, so the correlation is undefined")
+    said = refused(ANALYSES["cka"].measure, subject)
+    assert said.startswith("cka, other text, layer 2: all ")
+    assert "tokens have the same vector" in said

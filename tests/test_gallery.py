@@ -1,0 +1,94 @@
+"""The gallery says what the committed records say."""
+
+import json
+
+import pytest
+
+from experiments import gallery, records
+from experiments.run import STUDIES, find, studies
+from flaxbert.errors import InputError
+
+CLAIMS = [(name, claim) for name in studies() for claim in getattr(find(name), "CLAIMS", ())]
+
+
+def between_marks(file):
+    return file.read_text().split("<!-- record -->\n\n")[1].split("\n<!-- end of record -->")[0]
+
+
+@pytest.mark.parametrize(("file", "made"), [(gallery.ROOT / "README.md", gallery.pictures),
+                                            (STUDIES / "README.md", gallery.claim_table)])
+def test_committed_texts_are_those_of_the_records(file, made):
+    text = made([gallery.newest(name) for name in studies()])
+    assert between_marks(file).strip() == text.strip(), "write them with `python -m experiments.gallery`"
+
+
+def test_every_letter_has_a_study_and_every_claim_a_letter():
+    letters = {claim.name.split()[0].rstrip("0123456789") for _, claim in CLAIMS}
+    assert letters == set(gallery.ARTICLE)
+
+
+def test_every_figure_that_is_shown_is_there():
+    text = gallery.pictures([gallery.newest(name) for name in studies()])
+    shown = [line for line in text.splitlines() if line.startswith("!")]
+    assert shown
+    assert all((gallery.ROOT / line.split("](")[1].rstrip(")")).is_file() for line in shown)
+
+
+def kept(name, claims):
+    return gallery.Kept(name, STUDIES / name, {"preset": "small", "question": "?", "findings": {"claims": claims}})
+
+
+def test_a_claim_without_a_record_is_not_measured():
+    rows = list(gallery.claims(gallery.Kept("stability", None, {})))
+    assert len(rows) == len(find("stability").CLAIMS)
+    assert {row[-1] for row in rows} == {"not measured"}
+
+
+def test_tasks_that_differ_are_told_apart():
+    name = find("stability").CLAIMS[0].name
+    told = [{"claim": name, "task": task, "found": f"{n} of 25", "published": "5 of 25 [R]", "verdict": verdict}
+            for task, n, verdict in (("a", 1, "confirmed"), ("b", 2, "not confirmed at this size"),
+                                     ("c", 3, "confirmed"), ("d", 4, "not measured"))]
+    row = next(gallery.claims(kept("stability", told)))
+    assert row[2] == "`python -m experiments.run stability --preset=small`"
+    assert row[3] == "a: 1 of 25; b: 2 of 25; c: 3 of 25"
+    assert row[4] == "5 of 25 [R]"
+    assert row[5] == "confirmed: a, c; not confirmed at this size: b; not measured: d"
+
+
+def test_the_newest_whole_record_that_measures_counts(tmp_path, monkeypatch):
+    monkeypatch.setattr(gallery, "STUDIES", tmp_path)
+
+    def write(name, **summary):
+        folder = tmp_path / "study" / "records" / name
+        folder.mkdir(parents=True)
+        (folder / "summary.json").write_text(json.dumps(
+            {"preset": "small", "status": "finished", "started": "2026-01-01", **summary}))
+    assert gallery.newest("study").folder is None
+    write("a", started="2026-01-02")
+    write("z")
+    write("tried", preset="tiny", started="2026-01-03")
+    write("torn", status="unfinished", started="2026-01-04")
+    assert gallery.newest("study").folder.name == "a"
+    (tmp_path / "study" / "records" / "z" / "summary.json").write_text("{}")
+    with pytest.raises(InputError, match="is no summary of a record"):
+        gallery.newest("study")
+
+
+def test_a_study_with_a_record_has_to_say_what_came_of_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(gallery, "STUDIES", tmp_path)
+    (tmp_path / "study").mkdir()
+    readme = tmp_path / "study" / "README.md"
+    readme.write_text("# Study\n\n**In short.** It\nis so.\n\nMore.\n")
+    assert gallery.in_short("study") == "It is so."
+    readme.write_text("# Study\n\nIt is so.\n")
+    with pytest.raises(InputError, match="has no paragraph that begins with"):
+        gallery.in_short("study")
+
+
+def test_a_file_without_marks_is_left_alone(tmp_path):
+    file = tmp_path / "README.md"
+    file.write_text("text")
+    with pytest.raises(InputError, match="has no lines"):
+        records.write_between_marks(file, "x")
+    assert file.read_text() == "text"
