@@ -132,9 +132,16 @@ def pictures(every: list[Kept]) -> str:
     return "\n".join(text)
 
 
+def in_order() -> list[Kept]:
+    """All studies, in the order of the letters of their claims; those without one come last."""
+    letters = {name: min((claim.name for claim in getattr(find(name), "CLAIMS", ())), default="~")[0]
+               for name in studies()}
+    return [newest(name) for name in sorted(letters, key=lambda name: (letters[name], name))]
+
+
 def write() -> list[Path]:
     """Writes both texts between their marks; returns the files."""
-    every = [newest(name) for name in studies()]
+    every = in_order()
     texts = {ROOT / "README.md": pictures(every), STUDIES / "README.md": claim_table(every)}
     for file, text in texts.items():
         write_between_marks(file, text)

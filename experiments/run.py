@@ -9,7 +9,7 @@ A study is a folder experiments/NAME with a README.md and a study.py, which hold
     measure_point(point, settings)  what was found at one point, a dict; raises PointFailed
     report(record)                  writes figure.png and table.md, returns the findings for summary.json
     READMES                         not needed: other files than its README.md that show table.md
-    CLAIMS                          not needed: what the papers claim, see claims.py; the findings have the verdicts
+    CLAIMS                          not needed: what the papers claim, see claims.py; the findings hold verdicts
 
 The page of a record, report.html, is made of what is there then.
 """

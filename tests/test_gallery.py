@@ -18,7 +18,7 @@ def between_marks(file):
 @pytest.mark.parametrize(("file", "made"), [(gallery.ROOT / "README.md", gallery.pictures),
                                             (STUDIES / "README.md", gallery.claim_table)])
 def test_committed_texts_are_those_of_the_records(file, made):
-    text = made([gallery.newest(name) for name in studies()])
+    text = made(gallery.in_order())
     assert between_marks(file).strip() == text.strip(), "write them with `python -m experiments.gallery`"
 
 
@@ -28,7 +28,7 @@ def test_every_letter_has_a_study_and_every_claim_a_letter():
 
 
 def test_every_figure_that_is_shown_is_there():
-    text = gallery.pictures([gallery.newest(name) for name in studies()])
+    text = gallery.pictures(gallery.in_order())
     shown = [line for line in text.splitlines() if line.startswith("!")]
     assert shown
     assert all((gallery.ROOT / line.split("](")[1].rstrip(")")).is_file() for line in shown)
