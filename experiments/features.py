@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from experiments import figures, training
-from experiments.tables import where
+from experiments.tables import limited, scored, where
 from flaxbert.errors import InputError
 
 FINE_TUNED = "fine-tuned"
@@ -81,13 +81,12 @@ def how_measured(about: Mapping[str, Any]) -> str:
       about: of the record.
     """
     settings = about["settings"]
-    limited = f"; training examples: {', '.join(settings['limits'])}" if settings["limits"] else ""
-    scored = f"The first {settings['eval_examples']} of dev" if settings["eval_examples"] else "Dev"
-    return (f"{where(dict(about))}: {settings['model']}{limited}. Features: {settings['feature_epochs']:g} epochs "
-            f"at {settings['feature_rate']:g} in batches of {settings['feature_batch_size']}; fine-tuned: "
-            f"{settings['epochs']:g} at {settings['rate']:g} in batches of {settings['batch_size']}. {scored} "
-            "after the last step, mean ± sample standard deviation (number of seeds); the spread of two rows is "
-            "the larger of their deviations.")
+    return (f"{where(dict(about))}: {settings['model']}{limited(settings)}. Features: "
+            f"{settings['feature_epochs']:g} epochs at {settings['feature_rate']:g} in batches of "
+            f"{settings['feature_batch_size']}; fine-tuned: {settings['epochs']:g} at {settings['rate']:g} in "
+            f"batches of {settings['batch_size']}. "
+            f"{scored(settings).capitalize()} after the last step, mean ± sample standard deviation (number of "
+            "seeds); the spread of two rows is the larger of their deviations.")
 
 
 class Line(NamedTuple):

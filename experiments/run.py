@@ -58,7 +58,7 @@ def run(name: str, preset: str = "small", output: str = "", update_readme: bool 
       {"folder", "measured": points measured by this call, "failed": points that could not be}.
 
     Raises:
-      InputError: an unknown study or preset, or a folder that holds something else.
+      InputError: an unknown study or preset, nothing to measure, or a folder that holds something else.
     """
     study = find(name)
     settings = {**study.PRESETS[one_of(preset, tuple(study.PRESETS), "--preset")], **given}
@@ -67,8 +67,11 @@ def run(name: str, preset: str = "small", output: str = "", update_readme: bool 
     from experiments.records import PointFailed, Records, write_between_marks
     from flaxbert.report import report as write_page
     points = study.points(settings)
+    if not points:
+        raise InputError(f"{name}: nothing to measure; the data of the named tasks are to be in the folder that "
+                         "FLAXBERT_DATA names, and toy tasks need none")
     now = time.strftime("%Y-%m-%d %H:%M:%S %z")
-    folder = Path(output) if output else STUDIES / name / "records" / now[:10]
+    folder = Path(output).expanduser() if output else STUDIES / name / "records" / now[:10]
     record = Records(folder, {"study": name, "question": study.QUESTION, "preset": preset, "settings": settings,
                               "date": now[:10], "started": now})
     todo = [point for point in points if not record.has(point)]

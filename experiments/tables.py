@@ -1,7 +1,7 @@
 """What the tables of several studies share: scores over seeds as text, and Markdown."""
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 
@@ -42,6 +42,39 @@ def commits(about: dict[str, Any]) -> str:
     found = about["commit"] or "unknown"
     found = [found] if isinstance(found, str) else found
     return f"commit{'s' * (len(found) > 1)} {', '.join(f'`{each[:10]}`' for each in found)}"
+
+
+def written(rate: float) -> str:
+    """A learning rate as one writes it: 2e-5."""
+    mantissa, exponent = f"{rate:e}".split("e")
+    return f"{float(mantissa):g}e{int(exponent)}"
+
+
+def limited(settings: Mapping[str, Any]) -> str:
+    """How many training examples a study took, to go on a sentence with; empty where it took all."""
+    return f"; training examples: {', '.join(settings['limits'])}" if settings["limits"] else ""
+
+
+def scored(settings: Mapping[str, Any]) -> str:
+    """What a study's scores are of."""
+    return f"the first {settings['eval_examples']} of dev" if settings["eval_examples"] else "dev"
+
+
+def titled(parts: Iterable[tuple[str, Sequence[str], Sequence[Sequence[str]]]]) -> list[str]:
+    """Lines of tables, each below its title; those without rows are left out.
+
+    Args:
+      parts: (title, header, rows) of each.
+    """
+    return [line for title, header, rows in parts if rows
+            for line in ("", f"**{title}**", "", *lines(header, rows))]
+
+
+def absent(settings: Mapping[str, Any], measured: Iterable[str]) -> list[str]:
+    """Lines that name the tasks of the settings that have not been measured; none where all have."""
+    measured = set(measured)
+    names = [task for task in settings["tasks"] if task not in measured]
+    return ["", f"Not measured: {', '.join(names)}."] if names else []
 
 
 def lines(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

@@ -57,6 +57,11 @@ def model(name: str) -> str:
     return str(folder)
 
 
+def at_hand(real: Mapping[str, Any], toys: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Settings of a preset: `real` where FLAXBERT_DATA has MiniLM, else `toys`, of what comes with the package."""
+    return real if outside(MODELS["minilm"]) else toys
+
+
 def limits(given: Sequence[str]) -> dict[str, int]:
     """Task -> training examples, from TASK=NUMBER each."""
     found = {}
@@ -66,6 +71,14 @@ def limits(given: Sequence[str]) -> dict[str, int]:
             raise InputError(f"--limits={each}: should be TASK=NUMBER, with commas between")
         found[one_of(name, (*TOYS, *DATA), "--limits")] = int(number)
     return found
+
+
+def numbers(flag: str, given: Sequence[str]) -> list[float]:
+    """The numbers of a list flag, each once, from the lowest; raises `InputError` on anything else."""
+    try:
+        return sorted({float(each) for each in given})
+    except ValueError:
+        raise InputError(f"{flag}={','.join(given)}: should be numbers, with commas between") from None
 
 
 def settings_of(task: str, settings: dict[str, Any]) -> dict[str, Any]:

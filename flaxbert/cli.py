@@ -146,10 +146,11 @@ def _compare(settings: dict[str, Any]) -> None:
 
 
 def _analyze(settings: dict[str, Any]) -> None:
-    from flaxbert.analysis import analyze, describe
-    print(describe(analyze(**settings)))
+    from flaxbert.analysis import describe, measured
+    for rows in measured(**settings):
+        print(describe(rows), end="\n\n", flush=True)
     if folder := settings.get("output"):
-        print(f"\nrows, table and pictures: {folder}")
+        print(f"rows, table and pictures: {folder}")
 
 
 def _report(settings: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ import pytest
 from small import call, config, refused, write
 
 import flaxbert
-from flaxbert import analysis, pretrained, train, trees
+from flaxbert import analysis, pretrained, trees
 from flaxbert.analysis import models, record, texts
 from flaxbert.analysis.base import ANALYSES, Settings
 from flaxbert.analysis.models import Pair
@@ -22,11 +22,8 @@ STREAMING = ("rsa", "cka", "shift")
 
 
 @pytest.fixture(scope="module")
-def run(tiny, tmp_path_factory):
-    """Eight steps of fine-tuning."""
-    folder = tmp_path_factory.mktemp("runs") / "run"
-    train.finetune(config(tiny, folder))
-    return str(folder)
+def run(tuned):
+    return str(tuned)
 
 
 @pytest.fixture(scope="module")
@@ -48,14 +45,17 @@ def changed(source, change):
     (dict(after="x", what=""), "--what: none; valid: distance, rsa"),
     (dict(after="x", what="cka,distance", tokens=9), "--tokens: only for --what=rsa"),
     (dict(after="x", what="distance", input="t.txt"), "--input: only for --what=rsa, cka, shift"),
+    (dict(after="x", text_columns="a"), "--text_columns: only with --input"),
+    (dict(after="x", what="landscape", grid=5), "--grid: only with --others"),
     (dict(after="x", texts=-1), "--texts=-1: out of range; valid: 0 and more"),
 ])
 def test_settings_say_what_is_wrong(given, says):
     assert says in refused(Settings.make, **given)
 
 
-def test_lists_come_with_commas_or_as_they_are():
-    assert Settings.make(after="x", what=" rsa, cka").what == Settings.make(after="x", what=["rsa", "cka"]).what
+def test_lists_come_with_commas_or_as_they_are_and_nothing_twice():
+    assert Settings.make(after="x", what=" rsa, cka,rsa").what == ("rsa", "cka")
+    assert Settings.make(after="x", what=["rsa", "cka"]).what == ("rsa", "cka")
 
 
 def test_every_analysis_has_its_module_and_reads_settings():
@@ -91,7 +91,28 @@ def test_weights_that_are_not_finite_are_refused(source):
     def spoil(name, x):
         return np.where(x == x.max(), np.nan, x) if "layer_1/mlp/output/kernel" in name else x
     said = refused(Pair, source, changed(source, spoil))
-    assert f"--after={source.source}: bert/layer_1/mlp/output/kernel holds 1 numbers that are not finite" in said
+    assert (f"--after={source.source}: of the numbers of bert/layer_1/mlp/output/kernel 1 are not finite" in said)
+    head = dataclasses.replace(source, params={**source.params, "head": {"bias": np.full(2, np.inf)}})
+    assert "of the numbers of head/bias 2 are not finite" in refused(Pair, source, head)
+
+
+def test_what_a_run_started_from_is_read_as_finetune_reads_it(run, tiny, monkeypatch):
+    """Its best checkpoint, whichever is asked for of the run; of a frozen encoder where its record says it is."""
+    read, calls = pretrained.load, []
+
+    def load(name, checkpoint="best", **given):
+        calls.append((name, checkpoint, given.get("revision", "")))
+        return read(tiny if name == "moved" else name, checkpoint)
+    monkeypatch.setattr(pretrained, "load", load)
+    models.load(run, checkpoint="last")
+    assert calls == [(run, "last", ""), (tiny, "best", "")]
+    models.load(run, tiny, "last")
+    assert calls[2:] == [(run, "last", ""), (tiny, "last", "")]
+    config, about = models.records.read_run(run)
+    backbone = {"model": "moved", "checkpoint": "last", "revision": "r", "fingerprint": "f"}
+    monkeypatch.setattr(models.records, "read_run", lambda _: (config, {**about, "backbone": backbone}))
+    models.load(run)
+    assert calls[-1] == ("moved", "last", "r")
 
 
 def test_before_is_what_the_run_started_from(run, deep, tiny, tmp_path):
@@ -148,7 +169,6 @@ def test_texts_and_tokens_are_drawn_by_seed(source, tmp_path):
 @pytest.mark.parametrize(("given", "says"), [
     (dict(max_length=65), "--max_length=65: the models have positions for 64 tokens"),
     (dict(max_length=2), "--max_length=2: out of range; valid: 3 to 64"),
-    (dict(text_columns=("a",)), "--text_columns: only with --input"),
     (dict(input="none.tsv"), "none.tsv"),
     (dict(data_dir="x"), "--data_dir=x: "),
 ])
@@ -190,10 +210,52 @@ def test_a_run_is_analysed_and_recorded(run, tiny, tmp_path, capsys):
     about = json.loads((folder / "analysis.json").read_text())
     assert about["models"]["before"]["model"] == tiny
     assert about["models"]["before"]["fingerprint"] != about["models"]["after"]["fingerprint"]
-    assert about["texts"]["other"] == {"source": "dev of toy_token", "texts": 60,
+    assert set(about["analyses"].values()) == {"measured"}
+    assert "Not measured" not in (folder / "table.md").read_text()
+    assert "flaxbert: other text: dev of toy_token, 60 sequences of " in err
+    assert about["texts"]["other"] == {"source": "dev of toy_token", "sequences": 60,
                                        "tokens": about["texts"]["other"]["tokens"]}
     code, _, err = call(capsys, "analyze", f"--after={run}", f"--output={folder}")
     assert (code, "holds an analysis already" in err) == (2, True)
+
+
+def test_what_was_measured_before_an_error_is_kept(tiny, tmp_path, capsys):
+    folder, file = tmp_path / "record", write(tmp_path / "t.txt", "The cow saw a red ring.")
+    code, out, err = call(capsys, "analyze", f"--before={tiny}", f"--after={tiny}", f"--output={folder}",
+                          "--what=distance,rsa,cka", "--tokens=2", f"--input={file}")
+    assert code == 2
+    said = "rsa, other text, layer 0: 2 tokens are too few, 3 are needed; give more text, or more --tokens"
+    assert [line.removeprefix("flaxbert: ") for line in err.splitlines()[-2:]] == [
+        f"{folder}: holds what was measured before: distance", said]
+    rows = [json.loads(line) for line in (folder / record.FILE).read_text().splitlines()]
+    assert {row["analysis"] for row in rows} == {"distance"}
+    assert out.startswith("distance: ")
+    assert [line.split()[0] for line in out.splitlines() if line] == ["distance:", "layer", "emb.", "1", "pooler"]
+    about = json.loads((folder / "analysis.json").read_text())
+    assert about["analyses"] == {"distance": "measured", "rsa": said, "cka": "not begun"}
+    assert (folder / "table.md").read_text().startswith(f"Not measured: rsa ({said}); cka.\n\n## distance\n")
+    assert (folder / "distance.png").exists()
+
+
+def test_what_was_measured_before_an_interrupt_is_kept(tiny, tmp_path, monkeypatch):
+    folder = tmp_path / "record"
+
+    def stop(*_):
+        raise KeyboardInterrupt
+    monkeypatch.setattr(Pass, "run", stop)
+    with pytest.raises(KeyboardInterrupt):
+        flaxbert.analyze(tiny, tiny, what="distance,shift", output=str(folder))
+    assert (folder / record.FILE).read_text().startswith('{"analysis": "distance"')
+    assert json.loads((folder / "analysis.json").read_text())["analyses"]["shift"] == "interrupted"
+    with pytest.raises(KeyboardInterrupt):
+        flaxbert.analyze(tiny, tiny, what="shift,distance", output=str(tmp_path / "none"))
+    assert not any((tmp_path / "none").iterdir())  # nothing was measured before it
+
+
+def test_a_record_is_not_mixed_with_other_things(run, tmp_path):
+    assert "holds a run or a model already; give another folder" in refused(record.claim, run)
+    assert "cannot be written (File exists)" in refused(record.claim, str(write(tmp_path / "file", "x")))
+    assert record.claim("") is None
 
 
 def test_a_model_beside_itself_has_not_changed(tiny, capsys):
@@ -206,13 +268,10 @@ def test_a_model_beside_itself_has_not_changed(tiny, capsys):
     assert "cka: " in analysis.describe(rows)
 
 
-@pytest.mark.parametrize(("what", "given", "says"), [
-    ("cka", dict(max_length=3), "cka, other text, layer 0: 3 tokens are too few, 4 are needed"),
-    ("rsa", dict(tokens=2), "rsa, other text, layer 0: 2 tokens are too few, 3 are needed"),
-])
-def test_too_few_tokens_are_told_with_layer_and_text(tiny, tmp_path, what, given, says):
+def test_too_few_tokens_are_told_with_layer_and_text(tiny, tmp_path):
     file = str(write(tmp_path / "t.txt", "The cow saw a red ring."))
-    assert says in refused(flaxbert.analyze, tiny, tiny, what=what, input=file, **given)
+    assert ("cka, other text, layer 0: 3 tokens are too few, 4 are needed"
+            in refused(flaxbert.analyze, tiny, tiny, what="cka", input=file, max_length=3))
 
 
 def test_a_constant_representation_is_told_with_layer_and_text(source, tmp_path):

@@ -13,6 +13,7 @@ from flaxbert import heads
 from flaxbert.analysis import attention
 
 SHAPE = shape(2)
+jensen_shannon = jax.jit(attention.jensen_shannon)
 
 
 @pytest.fixture(scope="module")
@@ -30,9 +31,9 @@ def batch():
 
 def test_divergence_of_closed_forms():
     same, one, other = np.array([0.2, 0.8, 0]), np.array([1.0, 0, 0]), np.array([0, 0.5, 0.5])
-    told = attention.jensen_shannon(jnp.array([same, one, one]), jnp.array([same, other, one]))
+    told = jensen_shannon(jnp.array([same, one, one]), jnp.array([same, other, one]))
     np.testing.assert_allclose(told, [0, np.log(2), 0], atol=1e-7)
-    half = attention.jensen_shannon(jnp.array([1.0, 0]), jnp.array([0.5, 0.5]))
+    half = jensen_shannon(jnp.array([1.0, 0]), jnp.array([0.5, 0.5]))
     np.testing.assert_allclose(half, 1.5 * np.log(2) - 0.75 * np.log(3), rtol=1e-6)  # H(3/4, 1/4) - H(1/2) / 2
 
 
@@ -41,18 +42,18 @@ def test_divergence_equals_scipy_and_is_symmetric():
     p, q = rng.dirichlet(np.full(9, 0.3), (2, 50))
     p[:, 3] = 0
     p /= p.sum(-1, keepdims=True)
-    told = np.asarray(attention.jensen_shannon(jnp.float32(p), jnp.float32(q)))
+    told = np.asarray(jensen_shannon(jnp.float32(p), jnp.float32(q)))
     np.testing.assert_allclose(told, [jensenshannon(*each)**2 for each in zip(p, q, strict=True)], rtol=1e-5)
-    np.testing.assert_array_equal(told, attention.jensen_shannon(jnp.float32(q), jnp.float32(p)))
+    np.testing.assert_allclose(told, jensen_shannon(jnp.float32(q), jnp.float32(p)), rtol=1e-6)
 
 
 def test_divergence_neither_underflows_nor_loses_what_is_nearly_the_same():
     p = np.float32([1, 1e-38, 0])
-    np.testing.assert_allclose(attention.jensen_shannon(p, p[::-1].copy()), np.log(2), rtol=1e-6)
+    np.testing.assert_allclose(jensen_shannon(p, p[::-1].copy()), np.log(2), rtol=1e-6)
     near = np.float64([0.25, 0.25, 0.5])
     step = np.float64([1, -1, 0]) * 2.0**-12
     want = ((step**2) / (8 * near)).sum()  # to second order
-    told = attention.jensen_shannon(np.float32(near), np.float32(near + step))
+    told = jensen_shannon(np.float32(near), np.float32(near + step))
     np.testing.assert_allclose(told, want, rtol=0.02)
 
 
@@ -109,3 +110,12 @@ def test_divergence_by_layer_and_head(encoders, batch):
     of_layers = told(first, {**first, "layer_1": second["layer_1"]}).mean((0, 2))
     assert of_layers[0] == 0
     assert of_layers[1] > 0
+
+
+def test_sums_are_mean_and_deviation_of_all_tokens():
+    found = np.random.default_rng(0).random((30, 2, 3)).astype(np.float32)
+    sums = attention.Sums()
+    for part in np.array_split(np.arange(30), 4):
+        sums[part[0]:part[-1] + 1] = found[part]
+    assert sums.count == 30
+    np.testing.assert_allclose(sums.moments, [found.mean(0), found.std(0)], rtol=1e-5)

@@ -95,6 +95,7 @@ def test_a_whole_state_is_written_only_after_the_best_of_its_step(tmp_path, firs
     assert order == ["best is there", "last"]
 
 
+@pytest.mark.usefixtures("collected")
 @pytest.mark.parametrize("harm", ["cut", "emptied", "part"])
 def test_a_damaged_newest_falls_back_to_the_one_before_and_says_so(tmp_path, first, capsys, harm):
     save(tmp_path, first, [2, 4], best=[2, 4])
@@ -115,6 +116,7 @@ def test_a_damaged_newest_falls_back_to_the_one_before_and_says_so(tmp_path, fir
     assert load_params(tmp_path)[1] == {"step": 2, "which": "best", "checkpoint": "best"}
 
 
+@pytest.mark.usefixtures("collected")
 def test_when_all_are_damaged_nothing_is_thrown_away(tmp_path, first, capsys):
     save(tmp_path, first, [2, 4])
     for step in (2, 4):

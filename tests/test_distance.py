@@ -67,6 +67,15 @@ def test_a_layer_is_the_sum_of_its_kinds_and_agrees_with_numpy(encoder):
                ) == trees.count(encoder)
 
 
+def test_the_table_tells_cosines_near_one_apart(encoder):
+    moved = trees.map_named(
+        lambda name, x: x * np.float32(1.01) if name == "layer_0/attention/query/bias" else x, encoder)
+    head, emb, first, *_, last = module.table(by_layer(encoder, moved))
+    assert head == ["layer", "absolute", "relative", "1 - cosine"]
+    assert (emb[:2], last[0]) == (["emb.", "0"], "pooler")
+    assert 0 < float(first[3]) < 1e-6
+
+
 def test_every_parameter_has_the_kind_that_its_name_says(encoder):
     kinds = {name: module.kind_of(name) for name in trees.flatten(encoder)}
     assert set(kinds.values()) == set(module.ORDER) - {ALL}

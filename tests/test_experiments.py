@@ -353,6 +353,28 @@ def test_features_come_seed_by_seed_and_without_what_is_not_here(run, monkeypatc
     assert capsys.readouterr().err.endswith("tune_or_not: left out for want of FLAXBERT_DATA: mrpc\n")
 
 
+@pytest.mark.parametrize("name", ["feature_based", "fine_tuning", "layer_change", "layer_freezing", "tune_or_not"])
+def test_without_data_small_is_of_toy_tasks(run, monkeypatch, tmp_path, name):
+    study = run.find(name)
+    monkeypatch.delenv("FLAXBERT_DATA", raising=False)
+    try:
+        settings = importlib.reload(study).PRESETS["small"]
+        points = study.points(settings)
+    finally:
+        monkeypatch.undo()
+        importlib.reload(study)
+    assert settings["model"] == "bundled"
+    assert points
+    assert {point["task"] for point in points} <= {*importlib.import_module("experiments.training").TOYS}
+
+
+def test_a_record_of_nothing_is_not_begun(run, monkeypatch, tmp_path):
+    monkeypatch.delenv("FLAXBERT_DATA", raising=False)
+    with pytest.raises(InputError, match="tune_or_not: nothing to measure; the data of the named tasks"):
+        run.run("tune_or_not", "tiny", str(tmp_path / "record"), tasks=("mrpc",))
+    assert not (tmp_path / "record").exists()
+
+
 def measured(metric: str, **scores: tuple) -> list[dict]:
     """Rows of a record, from TASK__HOW=scores by seed."""
     return [{"point": {**dict(zip(("task", "how"), name.split("__"), strict=True)), "seed": seed},
@@ -362,7 +384,7 @@ def measured(metric: str, **scores: tuple) -> list[dict]:
 
 def about(study: str) -> dict:
     return {"date": "2026-11-21", "preset": "small", "devices": 1, "device": "cpu", "cores": 2, "commit": None,
-            "settings": importlib.import_module(f"experiments.{study}.study").PRESETS["small"]}
+            "settings": importlib.import_module(f"experiments.{study}.study").PRESETS["paper"]}
 
 
 def test_the_table_by_layers_tells_where_the_papers_order_does_not_hold():

@@ -68,6 +68,15 @@ def test_a_lost_run_does_not_work():
     assert found[1] == "not confirmed at this size"
 
 
+def test_a_run_that_was_lost_at_another_rate_is_of_the_rates_alone():
+    lost = [{"point": {**GOOD[3]["point"], "seed": seed}, "error": "the loss is nan at step 3"} for seed in (0, 1)]
+    for found in (verdicts(*GOOD, {**lost[0], "point": {**lost[0]["point"], "seed": 2}}),
+                  verdicts(*GOOD[:3], *lost)):  # the second: nothing but lost runs at that rate
+        assert found["A works", "mrpc"][1] == "confirmed"
+        assert found["A rates", "mrpc"][1] == "not confirmed at this size"
+        assert " lost; constant answer 0.684" in found["A rates", "mrpc"][0]
+
+
 def test_a_correlation_of_a_constant_answer_is_0():
     stsb = [row("stsb", seed, score, start, baseline=0.0, metric="pearson", spearman=score - 0.01)
             for seed, score, start in ((0, 0.3, "pre-trained"), (1, 0.2, "pre-trained"), (0, 0.1, "random"))]
@@ -88,6 +97,7 @@ def test_the_table_stands_beside_the_published_numbers():
     assert text("squad") == "squad f1 0.885, dev [S]"
     assert (in_metric("mrpc", "accuracy"), in_metric("squad", "f1"), in_metric("arc_easy", "accuracy")) == (
         0.8436, 0.885, None)
+    assert (in_metric("qqp", "accuracy"), in_metric("qqp", "f1")) == (0.9076, 0.8751)
     assert all(0 < score.value < 1 for score in DEVLIN.values())
 
 

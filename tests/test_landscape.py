@@ -132,5 +132,13 @@ def test_rows_tell_where_each_point_is(subject, own, rows, tmp_path):
 
 
 def test_a_third_model_is_read_and_one_of_another_task_refused(own, tuned, tiny):
-    assert equal(landscape.third(str(tuned), "last", own), own)
-    assert "no run on the task" in refused(landscape.third, tiny, "last", own)
+    assert equal(landscape.third(str(tuned), "last", own, "toy_sentence"), own)
+    assert "no run on the task" in refused(landscape.third, tiny, "last", own, "toy_sentence")
+    assert (f"--others={tuned}: its task is toy_sentence, that of --after is cola"
+            in refused(landscape.third, str(tuned), "last", own, "cola"))
+
+
+def test_models_without_a_line_or_a_plane_are_refused_before_anything_is_scored(subject, own, monkeypatch):
+    monkeypatch.setattr(landscape, "_scored", None)
+    monkeypatch.setattr(landscape, "third", lambda *_: own)
+    assert "stand on one line" in refused(landscape.measure, subject)

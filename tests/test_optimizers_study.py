@@ -122,6 +122,10 @@ def test_what_was_not_measured_is_not_judged():
     assert found["E warm-up"][1] == "confirmed"
     assert {found[claim] for claim in ("E first step", "E first steps", "E correction", "E either")} == {
         ("", "not measured")}
+    # Without the arms with warm-up half of the rule is met, which confirms nothing.
+    found = verdicts(*rows(0.4, None, 0.8, None))
+    assert found["E first step"] == ("3.162 at step 1, formula 3.162", "not measured")
+    assert found["E first steps"][1] == "confirmed"
 
 
 def test_a_run_that_was_lost_has_no_more_steps():

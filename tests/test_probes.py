@@ -1,5 +1,7 @@
 """Probes: what they find in states whose content is known, the control task, and a whole measurement."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
@@ -10,6 +12,7 @@ from flaxbert.analysis import classifiers, models, probes
 from flaxbert.analysis.base import Settings
 from flaxbert.analysis.classifiers import Words, answers, control_labels
 from flaxbert.analysis.subject import Subject
+from flaxbert.config import Config
 from flaxbert.tasks.base import TokenExamples
 
 C, D, W = 3, 8, 400
@@ -84,15 +87,15 @@ def asked(states_of, count, seed):
                         {"before": states, "after": states})
 
 
-def test_states_of_word_identity_alone_have_no_selectivity():
+def test_states_of_word_identity_alone_have_no_selectivity(monkeypatch):
     """Layer 0 knows which word it is, layer 1 the label alone, layer 2 nothing."""
     layers = (lambda n: np.eye(12)[n], lambda n: np.eye(12)[n % 2],
               lambda n: np.random.default_rng(len(n)).normal(size=(len(n), 12)))
+    monkeypatch.setattr(probes, "PROBES", {"linear": 0})
     task = tasks.TASKS["conll2003_pos"]
     task = task.__class__(**{**task.__dict__, "labels": ("N", "V")})
     rows = probes.probed(task, asked(layers, 100, 1), asked(layers, 60, 2))
-    value = {(row["layer"], row["measure"]): row["value"] for row in rows
-             if row["side"] == "after" and row["probe"] == "linear"}
+    value = {(row["layer"], row["measure"]): row["value"] for row in rows if row["side"] == "after"}
     assert value[0, "accuracy"] == value[0, "control"] == value[1, "accuracy"] == 1
     assert value[0, "selectivity"] == 0
     assert value[1, "selectivity"] == 1 - value[1, "control"] > 0.1
@@ -112,6 +115,7 @@ def subject(deep):
 
 def test_measured_on_the_built_in_words(subject, tmp_path, monkeypatch):
     monkeypatch.setattr(probes, "PROBES", {"linear": 0})
+    monkeypatch.setattr(probes, "EPOCHS", 3)
     rows = analysis.ANALYSES["probes"].measure(subject)
     assert len(rows) == 2 * 3 * 4  # sides, layers, measures
     by_side = [[row["value"] for row in rows if row["side"] == side] for side in ("before", "after")]
@@ -125,7 +129,7 @@ def test_measured_on_the_built_in_words(subject, tmp_path, monkeypatch):
 
 def test_states_are_those_of_first_sub_tokens(subject):
     """Each word's state is found again in a sentence of its own, by its first piece."""
-    task, splits = probes.read(subject.pair, "toy_token", "", 40)
+    task, splits = probes.read("toy_token", "", 40)
     found = probes.asked(subject.pair, subject.both, task, splits["train"], "x")
     alone = TokenExamples(splits["train"].words[1:2], splits["train"].labels[1:2], [0], ["0"])
     again = probes.asked(subject.pair, subject.both, task, alone, "x")
@@ -134,6 +138,25 @@ def test_states_are_those_of_first_sub_tokens(subject):
     np.testing.assert_allclose(found.states["after"][:, begin:begin + len(again.words)], again.states["after"],
                                atol=2e-5)
     assert found.states["before"].shape == (3, len(found.words), 16)
+    # Other labels of the same sentences are asked of the same states.
+    same = probes.asked(subject.pair, None, task, dataclasses.replace(
+        found.examples, labels=[[0] * len(each) for each in found.examples.labels]), "x", found)
+    assert same.states is found.states
+    assert not same.labels.any()
+    assert probes.asked(subject.pair, subject.both, task, alone, "x", found).states is not found.states
+
+
+def test_a_folder_that_no_probe_reads_is_refused(subject):
+    def checked(what=("probes",), task="toy_token", **given):
+        config = None if task is None else Config.make(task=task)
+        probes.check(Subject(models.Pair(subject.pair.before, subject.pair.after, config),
+                             Settings(what=what, **given)))
+    for given in (dict(), dict(task=None), dict(task="conll2003", conll_dir="other")):
+        assert "--data_dir=x: probes read it of a run on conll2003_pos or " in refused(
+            checked, data_dir="x", **given)
+    checked(task="conll2003", data_dir="x")
+    checked(("probes", "surgery"), data_dir="x")  # which scores on it
+    checked(conll_dir="x")
 
 
 def test_files_in_columns_are_read_three_ways_and_no_sentence_twice(subject, tmp_path):
@@ -142,10 +165,10 @@ def test_files_in_columns_are_read_three_ways_and_no_sentence_twice(subject, tmp
         (tmp_path / name).write_text("\n\n".join("\n".join(lines) for lines in kept) + "\n")
     for name, labels in zip(probes.COLUMNS, (("NNP", "VBZ"), ("O", "B-NP"), ("O", "B-PER")), strict=True):
         if name == "conll2003_pos":  # VBD is in dev alone
-            assert "VBD" in refused(probes.read, subject.pair, name, str(tmp_path), 0)
+            assert "VBD" in refused(probes.read, name, str(tmp_path), 0)
             continue
-        task, splits = probes.read(subject.pair, name, str(tmp_path), 0)
+        task, splits = probes.read(name, str(tmp_path), 0)
         assert {*labels} <= {*task.labels}
         assert splits["dev"].words == [["Peter", "left"]]
     (tmp_path / "valid.txt").write_text("\n".join(rows[0]) + "\n")
-    assert "every sentence" in refused(probes.read, subject.pair, "conll2003", str(tmp_path), 0)
+    assert "every sentence" in refused(probes.read, "conll2003", str(tmp_path), 0)

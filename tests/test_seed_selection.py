@@ -115,6 +115,7 @@ def test_a_record_that_cannot_be_read_is_told(record, tmp_path):
     (record / "results.jsonl").write_text('{"point": {"part": "arms"}}\n')
     assert "not a record of the stability study" in line(record=str(record))
     assert "--seeds: at least 2" in line(record="", seeds=1)
+    assert "--epochs=1,2,3: should be one number, or few, many" in line(record="", epochs=("1", "2", "3"))
     assert "the labels are no classes" in line(record="", tasks=("toy_token",))
 
 

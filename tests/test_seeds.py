@@ -149,17 +149,17 @@ def test_a_seed_whose_loss_is_not_finite_stands_still_and_harms_nobody(tiny, ful
     np.testing.assert_allclose(losses(run, 0), losses(full, 0), atol=1e-5)
 
 
-@pytest.mark.parametrize("together", ["1", "3"])
+@pytest.mark.parametrize("together", ["1", "2"])
 def test_interrupted_anywhere_many_seeds_go_on_to_the_same_end(tiny, tmp_path, monkeypatch, together):
-    given = dict(**QUICK, seeds=(0, 1, 2), seeds_per_program=together, save_every=3)
+    given = dict(**QUICK, seeds=(0, 1), seeds_per_program=together, save_every=3)
     train.finetune(config(tiny, tmp_path / "whole", **given))
     with monkeypatch.context() as patch:
-        interrupt(patch, 11, OSError("power cut"))  # one by one: in the second; together: in the fourth step
+        interrupt(patch, 8, OSError("power cut"))  # one by one: in the second; together: in the fourth step
         with pytest.raises(OSError, match="power cut"):
             train.finetune(config(tiny, tmp_path / "cut", **given))
     again = train.finetune(config(tiny, tmp_path / "cut", **given, resume=True))
     assert again["status"] == "finished"
-    for seed in range(3):
+    for seed in range(2):
         assert losses(tmp_path / "cut", seed) == losses(tmp_path / "whole", seed)
         a, b = (load_params(tmp_path / name / f"seed_{seed}", "last")[0] for name in ("cut", "whole"))
         assert equal(a, b)

@@ -293,9 +293,6 @@ def test_failed_seeds_are_crosses(tmp_path, monkeypatch):
     figures.boxes(arms, tmp_path / "boxes.png", "many seeds")
     assert drawn == {"x": 3, "o": 9}
     figures.best_of_k(arms[:2], tmp_path / "best.png")
-    right = np.random.default_rng(0).random((5, 60)) < 0.8
-    curve = selection.over_halvings(lambda rows: right[:, rows].mean(axis=1), 60, 10)
-    figures.selection({"a": curve, "b": curve}, "accuracy", tmp_path / "selection.png", "title")
     figures.difference(*arms[:2], comparison.compare(*arms[:2]), tmp_path / "difference.png")
     assert sorted(path.name for path in tmp_path.iterdir() if path.stat().st_size > 5000) == [
-        "best.png", "boxes.png", "difference.png", "selection.png"]
+        "best.png", "boxes.png", "difference.png"]

@@ -9,8 +9,9 @@ from small import equal, refused, result_of
 from flaxbert import analysis, pretrained, trees
 from flaxbert.analysis import models, surgery
 from flaxbert.analysis.base import Settings
-from flaxbert.analysis.scoring import Scorer
+from flaxbert.analysis.scoring import Scorer, dev_of
 from flaxbert.analysis.subject import Subject
+from flaxbert.config import Config
 
 
 def test_which_parts_go_back():
@@ -71,6 +72,12 @@ def test_rows_go_to_a_table_and_a_picture(rows, tmp_path):
     assert [line[0] for line in table[1:]] == ["0", "1"]
     surgery.figure(rows, tmp_path / "x.png")
     assert (tmp_path / "x.png").stat().st_size > 10_000
+
+
+def test_what_a_run_is_scored_on(text, tmp_path):
+    found = dev_of(Config.make(task="pretrain", train_file=text, max_length=32), "")
+    assert len(found.head(1)) == 1  # documents, whose words are their labels
+    assert "elsewhere: no such folder" in refused(dev_of, Config.make(task="mrpc"), str(tmp_path / "elsewhere"))
 
 
 def test_a_model_without_a_task_is_refused(tiny):

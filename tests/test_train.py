@@ -338,6 +338,7 @@ def test_resumed_equals_uninterrupted_with_other_logging_and_saving(finished, in
     same_as(run, finished[0])
 
 
+@pytest.mark.usefixtures("collected")
 def test_a_corrupt_newest_checkpoint_falls_back_to_the_same_run(finished, interrupted, tiny, tmp_path, capsys):
     run = shutil.copytree(interrupted, tmp_path / "run")
     for file in (run / "checkpoints" / "last" / "11").rglob("d/*"):

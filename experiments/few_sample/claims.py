@@ -3,8 +3,8 @@
 from collections.abc import Callable
 
 from experiments import paired
-from experiments.claims import Claim, Finding, p
-from experiments.few_sample.arms import ALL, NONE, REMEDIES, Measured
+from experiments.claims import NOT_MEASURED, Claim, Finding, p
+from experiments.few_sample.arms import ALL, ARMS, NONE, REMEDIES, Measured
 from experiments.few_sample.published import reinitialised
 
 LEVEL = 0.05  # of p
@@ -28,9 +28,9 @@ def saves(remedy: int) -> Callable[[Measured], Finding]:
     """A judge by the runs that fail, over all arms with a remedy and all without: Fisher's exact test."""
     def judge(measured: Measured) -> Finding:
         from scipy.stats import fisher_exact
+        if len(measured.arms) < len(ARMS):  # the two sides would differ in more than the remedy
+            return NOT_MEASURED
         (a, n), (b, m) = (measured.failed(remedy, yes) for yes in (True, False))
-        if not (n and m):
-            return Finding("", None)
         value = float(fisher_exact([[a, n - a], [b, m - b]]).pvalue)
         return Finding(f"{a} of {n} failed against {b} of {m}, {p(value)}", a / n < b / m and value < LEVEL)
     return judge
@@ -38,7 +38,7 @@ def saves(remedy: int) -> Callable[[Measured], Finding]:
 
 _MEAN = ("Student's 95 % interval of its effect, the mean of the four arms with it less that of the four without, "
          "seed by seed, is above 0")
-_FAIL = "fewer of all its runs fail than of those without it, Fisher's exact p < 0.05"
+_FAIL = "fewer runs of the four arms with it fail than of the four without, Fisher's exact p < 0.05"
 CORRECTION, REINIT, LONGER = range(len(REMEDIES))
 CLAIMS = (
     Claim("E bias correction", "On few examples bias correction raises the mean score.", _MEAN, helps(CORRECTION)),

@@ -7,7 +7,6 @@ from experiments.claims import judge
 from experiments.few_sample import arms, claims, figure, table
 from experiments.records import Records
 from experiments.seeds import kept, trained
-from experiments.stability.study import numbers
 from flaxbert.errors import InputError
 
 QUESTION = "What do bias correction, re-initialised top layers and more epochs change on few examples?"
@@ -28,7 +27,7 @@ FLAGS = {"model": f"The pre-trained model: {', '.join(training.MODELS)}, or what
 _COMMON = {"epochs": ("3", "6"), "eval_examples": 0, "dtype": "float32", "seeds_per_program": "auto"}
 
 PRESETS: dict[str, dict[str, Any]] = {
-    # A minute: does everything work.
+    # Minutes: does everything work.
     "tiny": {**_COMMON, "model": "bundled", "tasks": ("toy_pair",), "seeds": 2, "epochs": ("1", "2"),
              "reinit_layers": 1, "rate": 1e-3, "batch_size": 16, "limits": ("toy_pair=64",), "eval_examples": 64},
     # About an hour on two CPU cores.
@@ -45,7 +44,7 @@ def points(settings: dict[str, Any]) -> list[dict[str, Any]]:
     """All tasks of an arm before the next arm; those of few epochs first."""
     if settings["seeds"] < 1 or settings["reinit_layers"] < 1:
         raise InputError("--seeds and --reinit_layers: at least 1")
-    epochs = numbers("epochs", settings["epochs"])
+    epochs = training.numbers("--epochs", settings["epochs"])
     if len(epochs) != 2:
         raise InputError(f"--epochs={','.join(settings['epochs'])}: should be few, many, as 3,6")
     training.limits(settings["limits"])

@@ -8,8 +8,7 @@ from experiments.claims import Verdict, rules
 from experiments.few_sample.arms import ARMS, REMEDIES, Arm, Measured
 from experiments.few_sample.claims import CLAIMS
 from experiments.few_sample.published import reinitialised
-from experiments.stability.arms import written
-from experiments.tables import lines, where
+from experiments.tables import limited, scored, titled, where, written
 
 HEADER = ("task", "epochs", "re-initialised layers", "bias correction", "metric", "failed", "mean", "std",
           "lowest", "highest")
@@ -29,9 +28,7 @@ def markdown(about: dict[str, Any], measured: Sequence[Measured], verdicts: Sequ
               "and without", EFFECTS, [(each.task, *(_effect(each, n) for n in range(len(REMEDIES))))
                                    for each in measured]))
     text = [_how(about, measured)]
-    for title, header, rows in parts:
-        if rows:
-            text += ["", f"**{title}**", "", *lines(header, rows)]
+    text += titled(parts)
     text += ["", *rules(CLAIMS, verdicts)]
     lacking = [f"{each.task} ({len(each.arms)} of {len(ARMS)} arms)" for each in measured
                if len(each.arms) < len(ARMS)]
@@ -43,16 +40,15 @@ def markdown(about: dict[str, Any], measured: Sequence[Measured], verdicts: Sequ
 
 def _how(about: dict[str, Any], measured: Sequence[Measured]) -> str:
     settings = about["settings"]
-    limited = f"; training examples: {', '.join(settings['limits'])}" if settings["limits"] else ""
-    scored = f"the first {settings['eval_examples']} of dev" if settings["eval_examples"] else "dev"
     some = [(each.task, next(iter(each.arms.values())).runs) for each in measured]
     constant = "; ".join(f"{task} {runs.metric} {runs.baseline:.3f}" for task, runs in some)
     published = "".join(f" Published of {task}, without layers drawn anew and with: {reinitialised(task)}."
                         for task, _ in some if reinitialised(task))
     return (f"{where(about)}: {settings['model']}, recipe zhang, {written(settings['rate'])} in batches of "
-            f"{settings['batch_size']}{limited}; drawn anew: pooler and top {settings['reinit_layers']} layers. "
-            f"Scores: {scored} after the last step. A run has failed that is no better than the best constant "
-            f"answer{': ' * bool(constant)}{constant}.{published}")
+            f"{settings['batch_size']}{limited(settings)}; drawn anew: pooler and top "
+            f"{settings['reinit_layers']} layers. Scores: {scored(settings)} after the last step. A run "
+            f"has failed that is no better than the best constant answer{': ' * bool(constant)}{constant}."
+            f"{published}")
 
 
 def _arm(task: str, arm: Arm) -> tuple[str, ...]:

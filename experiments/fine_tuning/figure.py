@@ -7,7 +7,7 @@ from typing import Any
 from experiments.figures import COLOURS, CONSTANT, DOT, GREY, INK, dot, legend, line, pyplot, save, tidy
 from experiments.fine_tuning.published import in_metric
 from experiments.fine_tuning.runs import Measured
-from experiments.stability.arms import written
+from experiments.tables import written
 
 BAR = dict(color=INK, marker="|", s=260, linewidths=2)
 PUBLISHED = dict(facecolors="none", edgecolors=GREY, marker="D", s=34, linewidths=1.4)

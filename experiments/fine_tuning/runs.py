@@ -1,5 +1,6 @@
 """The fine_tuning record by task."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -17,7 +18,7 @@ class Measured(NamedTuple):
       random: scores from random weights.
       rate: the one of all tasks.
       others: metric -> scores at that rate from pre-trained weights, of every metric.
-      lost: runs whose loss was not finite.
+      lost: learning rate -> runs from pre-trained weights whose loss was not finite, where there are any.
     """
 
     task: str
@@ -27,12 +28,17 @@ class Measured(NamedTuple):
     random: list[float]
     rate: float = 0.0
     others: Mapping[str, list[float]] = MappingProxyType({})
-    lost: int = 0
+    lost: Mapping[float, int] = MappingProxyType({})
 
     @property
     def scores(self) -> list[float]:
         """From pre-trained weights at the rate of all tasks."""
         return self.rates.get(self.rate, [])
+
+    @property
+    def tried(self) -> set[float]:
+        """The rates from pre-trained weights, those at which every run was lost among them."""
+        return {*self.rates, *self.lost}
 
 
 def by_task(rows: Sequence[dict[str, Any]], settings: dict[str, Any]) -> list[Measured]:
@@ -53,4 +59,5 @@ def _of(rows: list[dict[str, Any]], rate: float) -> Measured:
                     {each: scores(metric, start=PRE_TRAINED, rate=each) for each in ours},
                     scores(metric, start=RANDOM), rate,
                     {each: scores(each, start=PRE_TRAINED, rate=rate) for each in whole[0]["scores"]},
-                    sum("error" in row and row["point"]["start"] == PRE_TRAINED for row in rows))
+                    dict(Counter(row["point"]["rate"] for row in rows
+                                 if "error" in row and row["point"]["start"] == PRE_TRAINED)))

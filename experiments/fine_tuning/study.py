@@ -5,7 +5,6 @@ from typing import Any
 from experiments import training
 from experiments.fine_tuning import claims, figure, runs, table
 from experiments.fine_tuning.runs import PRE_TRAINED, RANDOM, STARTS
-from experiments.outside import outside
 from experiments.records import Records
 from flaxbert.errors import InputError
 
@@ -37,7 +36,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "tiny": {**_COMMON, **_TOYS, "tasks": ("toy_pair", "toy_token"), "epochs": 1.0, "eval_examples": 64,
              "limits": ("toy_pair=96", "toy_token=96")},
     # About an hour on two CPU cores.
-    "small": {**_COMMON, **(_REAL if outside(training.MODELS["minilm"]) else _TOYS)},
+    "small": {**_COMMON, **training.at_hand(_REAL, _TOYS)},
     # An accelerator. Devlin chose the best of four rates on dev; here all tasks have the same.
     "paper": {**_COMMON, **_REAL, "model": "bert-base-uncased", "batch_size": 32, "seeds": 5, "eval_examples": 0,
               "tasks": ("sst2", "mrpc", "stsb", "cola", "mnli", "qqp", "rte", "squad", "arc_easy", "conll2003"),
@@ -49,10 +48,7 @@ def points(settings: dict[str, Any]) -> list[dict[str, Any]]:
     """Seed by seed, so that an interrupted study has something of every task; other rates come last in a seed."""
     if settings["seeds"] < 1 or settings["random_seeds"] < 0:
         raise InputError("--seeds: at least 1; --random_seeds: at least 0")
-    try:
-        rates = sorted({float(each) for each in settings["rates"]} - {settings["rate"]})
-    except ValueError:
-        raise InputError(f"--rates={','.join(settings['rates'])}: should be numbers, commas between") from None
+    rates = [rate for rate in training.numbers("--rates", settings["rates"]) if rate != settings["rate"]]
     training.limits(settings["limits"])
     other = {"--rates_task": (settings["rates_task"],)} if rates else {}
     missing = training.missing("fine_tuning", {"--tasks": settings["tasks"], **other})

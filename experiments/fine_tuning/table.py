@@ -8,8 +8,7 @@ from experiments.claims import Verdict, rules
 from experiments.fine_tuning.claims import CLAIMS
 from experiments.fine_tuning.published import DEVLIN, HUGGING_FACE
 from experiments.fine_tuning.runs import Measured
-from experiments.stability.arms import written
-from experiments.tables import lines, mean, where
+from experiments.tables import absent, limited, mean, scored, titled, where, written
 
 COLUMNS = ("task", "metric", "training examples", "constant answer", "fine-tuned", "random weights",
            "ahead of constant", "ahead of random")
@@ -27,26 +26,21 @@ def markdown(about: dict[str, Any], measured: Sequence[Measured], verdicts: Sequ
       verdicts: from `claims.verdicts`.
     """
     settings = about["settings"]
-    limited = f"; training examples: {', '.join(settings['limits'])}" if settings["limits"] else ""
-    scored = f"The first {settings['eval_examples']} of dev" if settings["eval_examples"] else "Dev"
     rate = written(settings["rate"])
     text = [f"{where(about)}: {settings['model']}, {settings['epochs']:g} epochs at {rate}, batch "
-            f"{settings['batch_size']}{limited}. {scored} after the last step, mean ± sample standard deviation "
-            "(number of seeds)."]
+            f"{settings['batch_size']}{limited(settings)}. {scored(settings).capitalize()} after the last step, "
+            "mean ± sample standard deviation (number of seeds)."]
     limits = dict(each.split("=") for each in settings["limits"])
     parts = (("Scores", COLUMNS, [_cells(each, limits) for each in measured if each.scores]),
              ("Beside the published numbers, of a larger model on all training examples", BESIDE,
               [_beside(each) for each in measured if each.task in DEVLIN and each.scores]),
              ("Learning rates", RATES,
               [cells for each in measured if len(each.rates) > 1 for cells in _rates(each)]))
-    for title, header, rows in parts:
-        if rows:
-            text += ["", f"**{title}**", "", *lines(header, rows)]
+    text += titled(parts)
     text += ["", *rules(CLAIMS, verdicts)]
     if any(each.task in DEVLIN for each in measured):
         text += ["", "SWAG is not at hand: ARC-Easy, whose questions have a right choice too, is in its place."]
-    if absent := [task for task in settings["tasks"] if task not in {each.task for each in measured}]:
-        text += ["", f"Not measured: {', '.join(absent)}."]
+    text += absent(settings, (each.task for each in measured))
     return "\n".join(text) + "\n"
 
 

@@ -52,7 +52,7 @@ def own_more(measured: Measured) -> Finding:
 
 def parsing_more(tasks: Mapping[str, Measured]) -> Finding:
     """Dependencies are not at hand; phrases are told beside the others."""
-    means = {task: found.mean() for task in (SYNTAX, *OTHERS)
+    means = {task: found[:, 1:].mean() for task in (SYNTAX, *OTHERS)
              if task in tasks and (found := tasks[task].changes(RSA)) is not None}
     told = ", ".join(f"{task} {value:.3f}" for task, value in means.items())
     found = f"no dependencies at hand; 1 - RSA, mean of all layers: {told}" if SYNTAX in means else ""

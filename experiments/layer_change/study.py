@@ -4,7 +4,6 @@ from typing import Any
 
 from experiments import training
 from experiments.layer_change import claims, figure, following, runs, table
-from experiments.outside import outside
 from experiments.records import Records
 from flaxbert import tasks
 from flaxbert.analysis.base import Settings
@@ -40,7 +39,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "tiny": {**_COMMON, **_TOYS, "tasks": ("toy_pair", "toy_token"), "seeds": 1, "epochs": 1.0, "steps": 3,
              "eval_examples": 64, "texts": 40, "tokens": 200, "limits": ("toy_pair=96", "toy_token=96")},
     # Forty minutes on two CPU cores, three quarters of it training. The rate of the layer_freezing study.
-    "small": {**_COMMON, **(_REAL if outside(training.MODELS["minilm"]) else _TOYS)},
+    "small": {**_COMMON, **training.at_hand(_REAL, _TOYS)},
     # An accelerator.
     "paper": {**_COMMON, **_REAL, "model": "bert-base-uncased", "batch_size": 32, "rate": 5e-5, "seeds": 5,
               "steps": 10, "limits": (), "eval_examples": 0, "texts": 1000, "tokens": 2000},

@@ -20,8 +20,7 @@ from experiments.layer_change.runs import (
     Measured,
     thirds,
 )
-from experiments.stability.arms import written
-from experiments.tables import lines, mean, where
+from experiments.tables import absent, limited, mean, titled, where, written
 
 # Columns of the table by layer: name -> measure, and which of it.
 BY_LAYER: dict[str, tuple[str, dict[str, str]]] = {
@@ -47,23 +46,19 @@ def markdown(about: dict[str, Any], measured: Sequence[Measured], verdicts: Sequ
       verdicts: from `claims.verdicts`.
     """
     settings = about["settings"]
-    limited = f"; training examples: {', '.join(settings['limits'])}" if settings["limits"] else ""
     text = [f"{where(about)}: {settings['model']}, {settings['epochs']:g} epochs at {written(settings['rate'])}, "
-            f"batch {settings['batch_size']}{limited}. Own text: {settings['texts']} sequences of the task's dev; "
-            f"other text: as many of {settings['other'] or 'a toy task'}; RSA of {settings['tokens']} tokens. All "
-            "numbers are means over the seeds; 0 is no change."]
+            f"batch {settings['batch_size']}{limited(settings)}. Own text: {settings['texts']} sequences of "
+            f"the task's dev; other text: as many of {settings['other'] or 'a toy task'}; RSA of "
+            f"{settings['tokens']} tokens. All numbers are means over the seeds; 0 is no change."]
     parts = (("What was learnt", SCORES, [_score(each) for each in measured]),
              ("Thirds of the layers after the last step", THIRDS,
               [row for each in measured for row in _thirds(each)]),
              ("Over the run, on own text", OVER_STEPS, [row for each in measured for row in _over_steps(each)]),
              ("Layer by layer after the last step; 0 is the embeddings' output", ("task", "layer", *BY_LAYER),
               [row for each in measured for row in _layers(each)]))
-    for title, header, rows in parts:
-        if rows:
-            text += ["", f"**{title}**", "", *lines(header, rows)]
+    text += titled(parts)
     text += ["", *(line for each in measured if (line := _control(each))), "", *rules(CLAIMS, verdicts)]
-    if absent := [task for task in settings["tasks"] if task not in {each.task for each in measured}]:
-        text += ["", f"Not measured: {', '.join(absent)}."]
+    text += absent(settings, (each.task for each in measured))
     return "\n".join(text) + "\n"
 
 

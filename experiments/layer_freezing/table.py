@@ -7,7 +7,7 @@ from typing import Any
 
 from experiments.claims import Verdict, rules
 from experiments.layer_freezing.claims import CLAIMS, WRITTEN
-from experiments.tables import lines, mean, over_seeds, scores, spread, where
+from experiments.tables import absent, limited, lines, mean, over_seeds, scored, scores, spread, where
 
 COLUMNS = ("task", "frozen layers", "metric", "dev", "against 0", "training s", "of 0's", "computing the states s",
            "both, of 0's", "parameters trained")
@@ -49,19 +49,15 @@ def markdown(about: dict[str, Any], rows: list[dict[str, Any]], verdicts: Sequen
       verdicts: from `claims.judge`.
     """
     settings = about["settings"]
-    limited = f"; training examples: {', '.join(settings['limits'])}" if settings["limits"] else ""
-    scored = f"The first {settings['eval_examples']} of dev" if settings["eval_examples"] else "Dev"
     text = [f"{where(about)}: {settings['model']}, {settings['epochs']:g} epochs at {settings['rate']:g}, batch "
-            f"{settings['batch_size']}{limited}. {scored} after the last step, mean ± sample standard deviation "
-            "(number of seeds). Seconds are medians, without compiling; those of training without evaluating and "
-            "saving.", "", *lines(COLUMNS, map(_cells, rows))]
+            f"{settings['batch_size']}{limited(settings)}. {scored(settings).capitalize()} after the last step, "
+            "mean ± sample standard deviation (number of seeds). Seconds are medians, without compiling; those of "
+            "training without evaluating and saving.", "", *lines(COLUMNS, map(_cells, rows))]
     for task in dict.fromkeys(row["task"] for row in rows):
         if told := _told([row for row in rows if row["task"] == task]):
             text += ["", told]
     text += ["", *rules(CLAIMS, verdicts, WRITTEN)]
-    absent = [task for task in settings["tasks"] if task not in {row["task"] for row in rows}]
-    if absent:
-        text += ["", f"Not measured: {', '.join(absent)}."]
+    text += absent(settings, (row["task"] for row in rows))
     return "\n".join(text) + "\n"
 
 

@@ -24,7 +24,8 @@ def first_step(measured: Measured) -> Finding:
             found, formula = ratios[:, step - 1], factor(ratios.shape[1])[step - 1]
             told.append(f"{np.median(found):.3f} at step {step}, formula {formula:.3f}")
             right.append(bool((abs(found / formula - 1) <= EXACT).all()))
-    return Finding("; ".join(told), all(right)) if told else NOT_MEASURED
+    # One of the two can refute it, both are needed to confirm it.
+    return Finding("; ".join(told), all(right) if len(right) == 2 or not all(right) else None)
 
 
 def first_steps(measured: Measured) -> Finding:

@@ -10,7 +10,7 @@ from experiments import figures
 from experiments.figures import COLOURS, CONSTANT, GREY, INK
 from experiments.optimizers.steps import ARMS, Measured
 from experiments.optimizers.theory import LONG, factor
-from experiments.stability.arms import written
+from experiments.tables import written
 
 COLOUR = {False: COLOURS[0], True: COLOURS[1]}  # without correction, with it
 STYLE = {False: "--", True: "-"}  # without warm-up, with it

@@ -9,8 +9,7 @@ from experiments.claims import Verdict, rules
 from experiments.optimizers.claims import CLAIMS
 from experiments.optimizers.steps import ARMS, Arm, Measured
 from experiments.optimizers.theory import factor
-from experiments.stability.arms import written
-from experiments.tables import lines, mean, where
+from experiments.tables import absent, limited, mean, scored, titled, where, written
 
 FACTOR = (1, 2, 3, 5, 10, 20, 50, 100, 300, 1000, 3000)
 RATIOS = (1, 2, 3, 5, 10, 20, 50, 100)
@@ -39,12 +38,9 @@ def markdown(about: dict[str, Any], recipes: Mapping[str, Any], measured: Sequen
              ("Measured: so many times as large without correction, median of the seeds", ("task", "warm-up", *(
                  f"step {t}" for t in RATIOS)), _ratios(measured)))
     text = [_how(about, measured)]
-    for title, header, rows in parts:
-        if rows:
-            text += ["", f"**{title}**", "", *lines(header, rows)]
+    text += titled(parts)
     text += ["", *rules(CLAIMS, verdicts)]
-    if absent := [task for task in about["settings"]["tasks"] if task not in {each.task for each in measured}]:
-        text += ["", f"Not measured: {', '.join(absent)}."]
+    text += absent(about["settings"], (each.task for each in measured))
     return "\n".join(text) + "\n"
 
 
@@ -86,15 +82,13 @@ def _numbers(arm: Arm) -> dict[str, Any]:
 
 def _how(about: dict[str, Any], measured: Sequence[Measured]) -> str:
     settings = about["settings"]
-    limited = f"; training examples: {', '.join(settings['limits'])}" if settings["limits"] else ""
-    scored = f"the first {settings['eval_examples']} of dev" if settings["eval_examples"] else "dev"
     constant = "; ".join(f"{each.task} {runs.metric} {runs.baseline:.3f}" for each in measured
                          for runs in [next(iter(each.arms.values())).runs()])
     return (f"{where(about)}: {settings['model']}, recipe zhang (no weight decay), {settings['epochs']:g} epochs "
             f"at {written(settings['rate'])} in batches of {settings['batch_size']}, warm-up none or "
-            f"{settings['warmup']:g} of the steps{limited}. Scores: {scored} after the last step, mean ± sample "
-            "standard deviation (number of seeds). A run has failed that is no better than the best constant "
-            f"answer{': ' * bool(constant)}{constant}.")
+            f"{settings['warmup']:g} of the steps{limited(settings)}. Scores: {scored(settings)} after the last "
+            "step, mean ± sample standard deviation (number of seeds). A run has failed that is no better than "
+            f"the best constant answer{': ' * bool(constant)}{constant}.")
 
 
 def _recipe(row: Mapping[str, Any]) -> tuple[str, ...]:

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.stability.arms import classes, written
+from experiments.stability.arms import classes
+from experiments.tables import written
 from experiments.training import TOYS
 from flaxbert.metrics import METRICS
 from flaxbert.statistics.selection import expected_best, over_halvings, selection_curve
@@ -95,7 +96,7 @@ class Measured(NamedTuple):
 def of(rows: Iterable[Mapping[str, Any]], tasks: Iterable[str]) -> list[Measured]:
     """The rows of a record by task, those named first; of two rows of an arm the later one counts.
 
-    Few epochs are the fewest of a task's rows, many all others.
+    Few epochs are the fewest of all rows, many all others.
     """
     arms = [Arm(row) for row in rows if row["halves"]]
     names = dict.fromkeys((*tasks, *(arm.row["point"]["task"] for arm in arms)))

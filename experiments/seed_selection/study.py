@@ -44,7 +44,9 @@ def points(settings: dict[str, Any]) -> list[dict[str, Any]]:
     if settings["seeds"] < 2:
         raise InputError("--seeds: at least 2; there is nothing to choose among fewer")
     training.limits(settings["limits"])
-    epochs = stability.numbers("epochs", settings["epochs"])
+    epochs = training.numbers("--epochs", settings["epochs"])
+    if not 0 < len(epochs) < 3:
+        raise InputError(f"--epochs={','.join(settings['epochs'])}: should be one number, or few, many, as 3,20")
     missing = training.missing("seed_selection", {"--tasks": settings["tasks"]})
     stability.of_classes(settings["tasks"])
     return [{"task": task, "epochs": each, "bias_correction": corrected, "rate": settings["rate"],

@@ -6,8 +6,7 @@ from typing import Any
 from experiments.claims import BEFORE, Verdict, rules
 from experiments.seed_selection.claims import CLAIMS
 from experiments.seed_selection.curves import SOME, Arm, Measured
-from experiments.stability.arms import written
-from experiments.tables import lines, where
+from experiments.tables import absent, titled, where, written
 
 HALVES = ("task", "epochs", "bias correction", "metric", "seeds", "the mean seed", f"best of {SOME}: promised",
           "given", "best of all: promised", "given", "share left", f"expected best of {SOME}", "the best of all")
@@ -33,12 +32,9 @@ def markdown(about: dict[str, Any], measured: Sequence[Measured], verdicts: Sequ
              ("Chosen on dev, and scored on the test split of a toy task", DEV,
               [_dev(task, arm) for task, arm in arms if arm.row["dev"]]))
     text = [_how(about, sources)]
-    for title, header, rows in parts:
-        if rows:
-            text += ["", f"**{title}**", "", *lines(header, rows)]
+    text += titled(parts)
     text += ["", *rules(CLAIMS, verdicts, WRITTEN if sources else BEFORE)]
-    if absent := [task for task in about["settings"]["tasks"] if task not in {each.task for each in measured}]:
-        text += ["", f"Not measured: {', '.join(absent)}."]
+    text += absent(about["settings"], (each.task for each in measured))
     return "\n".join(text) + "\n"
 
 

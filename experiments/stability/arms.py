@@ -61,12 +61,6 @@ def found(folder: Path, config: Config) -> dict[str, Any]:
             "runs": [run(seed) for seed in config.seeds]}
 
 
-def written(rate: float) -> str:
-    """A learning rate as one writes it: 2e-5."""
-    mantissa, exponent = f"{rate:e}".split("e")
-    return f"{float(mantissa):g}e{int(exponent)}"
-
-
 def digits(classes: np.ndarray) -> str:
     """A digit for each class number: a record holds many of them."""
     return "".join(map(str, classes))

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 
 from experiments.claims import NOT_MEASURED, Claim, Finding, p
-from experiments.stability.arms import BOTH, CORRECTED, LONGER, PLAIN, Measured, written
+from experiments.stability.arms import BOTH, CORRECTED, LONGER, PLAIN, Measured
 from experiments.stability.published import METRIC, MOSBACH, Scores
+from experiments.tables import written
 from flaxbert.statistics.comparison import compare
 
 LEVEL = 0.05  # of p

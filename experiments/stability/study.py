@@ -1,17 +1,14 @@
 """The stability study: many seeds of one recipe. Question, commands and results: README.md."""
 
-import tempfile
-from pathlib import Path
 from typing import Any
 
 from experiments import training
 from experiments.claims import judge
 from experiments.records import Records
+from experiments.seeds import trained
 from experiments.stability import arms, claims, figure, table
 from flaxbert import tasks
-from flaxbert.config import Config
 from flaxbert.errors import InputError
-from flaxbert.train import finetune
 
 QUESTION = "How often does fine-tuning fail over many seeds, and what do bias correction and 20 epochs change?"
 
@@ -54,7 +51,7 @@ def points(settings: dict[str, Any]) -> list[dict[str, Any]]:
     """All tasks of an arm before the next arm: those of few epochs, the grid, those of many epochs."""
     if min(settings["seeds"], settings["many_seeds"], settings["grid_seeds"]) < 1:
         raise InputError("--seeds, --many_seeds and --grid_seeds: at least 1; --rates= leaves the grid out")
-    epochs, rates = (numbers(name, settings[name]) for name in ("epochs", "rates"))
+    epochs, rates = (training.numbers(f"--{name}", settings[name]) for name in ("epochs", "rates"))
     if len(epochs) != 2 or epochs[0] >= epochs[1]:
         raise InputError(f"--epochs={','.join(settings['epochs'])}: should be few, many, as 3,20")
     if rates and rates[0] <= settings["rate"]:
@@ -78,27 +75,13 @@ def of_classes(names: tuple[str, ...]) -> None:
         raise InputError(f"--tasks={','.join(others)}: the labels are no classes; name tasks of classes alone")
 
 
-def numbers(name: str, given: tuple[str, ...]) -> list[float]:
-    """The numbers of a list flag, each once, from the lowest; raises `InputError` on anything else."""
-    try:
-        return sorted({float(each) for each in given})
-    except ValueError:
-        raise InputError(f"--{name}={','.join(given)}: should be numbers, with commas between") from None
-
-
 def measure_point(point: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
     """All seeds of a point: dev after the last step, so that nothing is chosen there."""
-    with tempfile.TemporaryDirectory(prefix="flaxbert-stability-") as scratch:
-        config = Config.make(
-            **training.settings_of(point["task"], settings), recipe="mosbach", epochs=point["epochs"],
-            learning_rate=point["rate"], bias_correction=point["bias_correction"], dtype=settings["dtype"],
-            seeds=range(1, point["seeds"] + 1), seeds_per_program=settings["seeds_per_program"],
-            evals_per_epoch=0, log_every=1, predict_test=True, checkpoints=False, tensorboard=False,
-            output_dir=str(Path(scratch) / "runs"))
-        result = finetune(config)
-        if result["status"] == "interrupted":
-            raise KeyboardInterrupt
-        return arms.found(Path(result["run"]), config)
+    with trained(**training.settings_of(point["task"], settings), recipe="mosbach", epochs=point["epochs"],
+                 learning_rate=point["rate"], bias_correction=point["bias_correction"], predict_test=True,
+                 dtype=settings["dtype"], seeds=range(1, point["seeds"] + 1),
+                 seeds_per_program=settings["seeds_per_program"]) as (folder, config):
+        return arms.found(folder, config)
 
 
 def report(record: Records) -> dict[str, Any]:

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from experiments.claims import Verdict, rules
-from experiments.stability.arms import BOTH, PLAIN, Arm, Measured, written
+from experiments.stability.arms import BOTH, PLAIN, Arm, Measured
 from experiments.stability.claims import CLAIMS
 from experiments.stability.published import METRIC, MOSBACH, Scores
-from experiments.tables import lines, where
+from experiments.tables import absent, limited, scored, titled, where, written
 
 ARMS = ("task", "epochs", "bias correction", "metric", "failed", "mean (95 %)", "std", "median", "lowest",
         "highest", "training loss")
@@ -28,25 +28,20 @@ def markdown(about: dict[str, Any], measured: Sequence[Measured], verdicts: Sequ
              ("Beside the published numbers", BESIDE, _beside(measured)),
              (f"Learning rates at {about['settings']['epochs'][0]} epochs", RATES, _rates(measured)))
     text = [_how(about, measured)]
-    for title, header, rows in parts:
-        if rows:
-            text += ["", f"**{title}**", "", *lines(header, rows)]
+    text += titled(parts)
     text += ["", *rules(CLAIMS, verdicts)]
-    if absent := [task for task in about["settings"]["tasks"] if task not in {each.task for each in measured}]:
-        text += ["", f"Not measured: {', '.join(absent)}."]
+    text += absent(about["settings"], (each.task for each in measured))
     return "\n".join(text) + "\n"
 
 
 def _how(about: dict[str, Any], measured: Sequence[Measured]) -> str:
     settings = about["settings"]
-    limited = f"; training examples: {', '.join(settings['limits'])}" if settings["limits"] else ""
-    scored = f"the first {settings['eval_examples']} of dev" if settings["eval_examples"] else "dev"
     constant = "; ".join(f"{each.task} {arm.row['metric']} {arm.runs().baseline:.3f}, training loss "
                          f"{arm.row['constant_loss']:.3f}" for each in measured for arm in each.every[:1])
     return (f"{where(about)}: {settings['model']}, recipe mosbach, {written(settings['rate'])} in batches of "
-            f"{settings['batch_size']}{limited}. Scores: {scored} after the last step; training loss: over the "
-            "last epoch, median of the seeds. A run has failed that is no better than the best constant answer: "
-            f"{constant}.")
+            f"{settings['batch_size']}{limited(settings)}. Scores: {scored(settings)} after the last step; "
+            "training loss: over the last epoch, median of the seeds. A run has failed that is no better than the "
+            f"best constant answer: {constant}.")
 
 
 def _recipe(arm: Arm) -> tuple[str, str]:

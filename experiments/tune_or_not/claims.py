@@ -36,7 +36,7 @@ def of(rows: Iterable[dict[str, Any]]) -> list[Measured]:
             for task in dict.fromkeys(row["point"]["task"] for row in rows)]
 
 
-def ahead(holds: Callable[[paired.Difference | None], bool | None]) -> Callable[[Measured], Finding]:
+def of_both(holds: Callable[[paired.Difference | None], bool | None]) -> Callable[[Measured], Finding]:
     """A judge of features less fine-tuning, by their difference over the seeds that both have."""
     def judge(measured: Measured) -> Finding:
         found, theirs = paired.difference(measured.features, measured.fine_tuned), PETERS.get(measured.task)
@@ -47,10 +47,10 @@ def ahead(holds: Callable[[paired.Difference | None], bool | None]) -> Callable[
 
 CLOSE = Claim("D close", "On tasks of several kinds features come within about 1 % of fine-tuning.",
               f"the 95 % interval of the difference, over the seeds, lies between -{ABOUT:g} and +{ABOUT:g}",
-              ahead(lambda found: paired.within(found, ABOUT)))
+              of_both(lambda found: paired.within(found, ABOUT)))
 EXCEPTION = Claim("D similarity", "Semantic similarity is the exception: there features are clearly behind.",
                   f"the 95 % interval of the difference is below -{ABOUT:g}",
-                  ahead(lambda found: paired.behind(found, ABOUT)))
+                  of_both(lambda found: paired.behind(found, ABOUT)))
 CLAIMS = (CLOSE, EXCEPTION)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from experiments.claims import Verdict, rules
 from experiments.features import FINE_TUNED, how_measured
-from experiments.tables import lines, mean, over_seeds, scores, spread
+from experiments.tables import absent, lines, mean, over_seeds, scores, spread
 from experiments.tune_or_not.claims import CLAIMS, WRITTEN
 from experiments.tune_or_not.published import PETERS
 
@@ -56,8 +56,7 @@ def markdown(about: dict[str, Any], rows: list[dict[str, Any]], verdicts: Sequen
         text += ["", "**Features of the frozen model (a mix of all layers, BiLSTM) and fine-tuning**", "",
                  *lines(COLUMNS, map(_cells, rows)), "", _signs(rows)]
     text += ["", *rules(CLAIMS, verdicts, WRITTEN)]
-    if absent := [task for task in about["settings"]["tasks"] if task not in {row["task"] for row in rows}]:
-        text += ["", f"Not measured: {', '.join(absent)}."]
+    text += absent(about["settings"], (row["task"] for row in rows))
     return "\n".join(text) + "\n"
 
 

@@ -1,11 +1,12 @@
 """What fine-tuning changed inside of a model, layer by layer; `base.ANALYSES` is the table of analyses."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from flaxbert.analysis.base import ANALYSES, Row, Settings, by_analysis
 from flaxbert.errors import note
 
-__all__ = ["ANALYSES", "Row", "Settings", "analyze", "by_analysis"]
+__all__ = ["ANALYSES", "Row", "Settings", "analyze", "by_analysis", "describe", "measured"]
 
 
 def analyze(**settings: Any) -> list[Row]:
@@ -18,22 +19,30 @@ def analyze(**settings: Any) -> list[Row]:
       the rows of all analyses, see `base`.
 
     Raises:
-      InputError: what cannot be compared, or measured; a line says why.
+      InputError: what cannot be compared, or measured; a line says why. What was measured before is in the record.
     """
-    from flaxbert.analysis import models, record
+    return [row for rows in measured(**settings) for row in rows]
+
+
+def measured(**settings: Any) -> Iterator[list[Row]]:
+    """`analyze`, but the rows of one analysis after the other, each as soon as it is in the record."""
+    from flaxbert.analysis import models
+    from flaxbert.analysis.record import Record, claim
     from flaxbert.analysis.subject import Subject
     chosen = Settings.make(**settings)
-    folder = record.claim(chosen.output)
+    folder = claim(chosen.output)
     pair = models.load(chosen.after, chosen.before, chosen.checkpoint)
     if pair.before.fingerprint == pair.after.fingerprint:
-        note(f"{pair.before.source} and {pair.after.source}: the same encoder, to the last bit")
+        note(f"{pair.before.source} and {pair.after.source}: the same encoder, to the last bit: nothing changed "
+             "in it")
     subject = Subject(pair, chosen)
     for name in chosen.what:
         ANALYSES[name].own("check", lambda subject: None)(subject)
-    rows = [row for name in dict.fromkeys(chosen.what) for row in ANALYSES[name].measure(subject)]
-    if folder:
-        record.write(folder, subject, rows)
-    return rows
+    with Record(folder, subject) as record:
+        for name in chosen.what:
+            rows = ANALYSES[name].measure(subject)
+            record.add(name, rows)
+            yield rows
 
 
 def describe(rows: list[Row]) -> str:

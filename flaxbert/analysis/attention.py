@@ -60,6 +60,24 @@ def divergences(config: BertConfig, params: Sequence[Mapping[str, Any]], batch: 
     return jnp.stack([jensen_shannon(p, q).swapaxes(1, 2) for p, q in each], axis=2)
 
 
+class Sums:
+    """Sums over tokens of divergences [n, L, H], as `Inference` hands them out, and of their squares."""
+
+    def __init__(self):
+        self.count, self.total, self.squares = 0, np.zeros(()), np.zeros(())
+
+    def __setitem__(self, where: slice, values: np.ndarray) -> None:
+        values = values.astype(np.float64)
+        self.count += len(values)
+        self.total, self.squares = self.total + values.sum(0), self.squares + np.square(values).sum(0)
+
+    @property
+    def moments(self) -> tuple[np.ndarray, np.ndarray]:
+        """[L, H] mean, and standard deviation."""
+        mean = self.total / self.count
+        return mean, np.sqrt(np.maximum(self.squares / self.count - mean ** 2, 0))
+
+
 def measure(subject: Subject) -> list[Row]:
     """{"text", "layer", "head", "measure", "value", "spread", "tokens"}: mean and deviation over tokens that ask.
 
@@ -74,10 +92,11 @@ def measure(subject: Subject) -> list[Row]:
     rows = []
     for name, text in subject.texts.items():
         with parallel.memory_told(f"sequences of {text.encoded.lengths.max()} tokens: try a smaller --max_length"):
-            found = inference.outputs(pair.placed, text.encoded, f"attention on {text.source}").astype(np.float64)
+            sums = inference.outputs(pair.placed, text.encoded, f"attention on {text.source}", into=Sums())
+        mean, spread = sums.moments
         rows += [{"text": name, "layer": layer + 1, "head": head + 1, "measure": "Jensen-Shannon divergence, nats",
-                  "value": float(each.mean()), "spread": float(each.std()), "tokens": text.tokens}
-                 for layer, of_layer in enumerate(found.transpose(1, 2, 0)) for head, each in enumerate(of_layer)]
+                  "value": float(value), "spread": float(spread[layer, head]), "tokens": sums.count}
+                 for (layer, head), value in np.ndenumerate(mean)]
     return rows
 
 

@@ -31,76 +31,6 @@ from flaxbert.errors import InputError, one_of
 Row = dict[str, Any]
 
 
-def setting(default: Any, text: str, low: int | None = None) -> Any:
-    """A field of `Settings`: default, help text, least value of a number."""
-    return field(default=default, metadata={"help": text, "low": low})
-
-
-@dataclass(frozen=True)
-class Settings:
-    """The settings of `flaxbert analyze`; its flags are made from these fields.
-
-    A setting of one analysis alone is a field here and a name in its row's `reads`.
-    """
-
-    after: str = setting("", "The fine-tuned model: a run, an exported folder, or as --model of finetune.")
-    before: str = setting("", "The pre-trained model, likewise. Default: what the run started from.")
-    output: str = setting("", "Folder for rows, table and pictures.")
-    what: tuple[str, ...] = setting(("distance", "rsa", "cka", "shift"), "Which analyses, with commas between.")
-    checkpoint: str = setting("best", "Of the run: best or last.")
-    input: str = setting("", "The other text: TSV, CSV or JSONL with the column `text`, or one text a line. "
-                         "Default: sentences of a toy task that is not the run's.")
-    text_columns: tuple[str, ...] = setting((), "The column of --input with the texts, or the two with pairs.")
-    data_dir: str = setting("", "Where the files of the run's task are now, if not where they were.")
-    texts: int = setting(1000, "Look at so many texts of each source at most, drawn by --seed; 0: at all.", 0)
-    tokens: int = setting(2000, "rsa: compare so many tokens of each source at most, drawn by --seed.", 1)
-    conll_dir: str = setting("", "probes: folder of CoNLL-2003's files, for parts of speech, phrases and names. "
-                             "Default: that of a run on them, or else toy_token.")
-    sentences: int = setting(1000, "probes: learn from so many sentences, are asked of half as many; 0: all.", 0)
-    examples: int = setting(1000, "surgery, landscape: score so many of dev, its first; 0: all.", 0)
-    points: int = setting(21, "landscape: so many points of the line, and both models.", 2)
-    others: str = setting("", "landscape: a third run on the task, a failed one say, for the plane of all.")
-    grid: int = setting(9, "landscape: so many points of the plane, each way.", 2)
-    beyond: float = setting(0.5, "landscape: so far beyond the models, in distances between them.", 0)
-    max_length: int = setting(0, "Longest sequence in tokens; 0: the run's, or else the model's own.", 0)
-    seed: int = setting(0, "Draws texts and tokens.", 0)
-
-    @classmethod
-    def make(cls, **given: Any) -> "Settings":
-        """Defaults and the given ones.
-
-        Raises:
-          InputError: an unknown name, one that none of the chosen analyses reads, or a value out of range.
-        """
-        known = {f.name: f for f in dataclasses.fields(cls)}
-        for name in given:
-            if name not in known:
-                raise InputError(f"--{name}: no such setting; valid: {', '.join(known)}")
-        settings = cls(**{name: _listed(value) if isinstance(known[name].default, tuple) else value
-                          for name, value in given.items()})
-        if not settings.what:
-            raise InputError(f"--what: none; valid: {', '.join(ANALYSES)}")
-        for name in settings.what:
-            one_of(name, tuple(ANALYSES), "--what")
-        for name in given:
-            if name not in ALWAYS and not any(name in ANALYSES[each].reads for each in settings.what):
-                whose = ", ".join(each.name for each in ANALYSES.values() if name in each.reads)
-                raise InputError(f"--{name}: only for --what={whose}; {', '.join(settings.what)} would ignore it")
-        for name, f in known.items():
-            low, value = f.metadata["low"], getattr(settings, name)
-            if low is not None and value < low:
-                raise InputError(f"--{name}={value}: out of range; valid: {low} and more")
-        if not settings.after:
-            raise InputError(f"--after is needed: {known['after'].metadata['help']}")
-        return settings
-
-
-def _listed(value: str | Iterable[str]) -> tuple[str, ...]:
-    """Texts, given as they are or in one with commas."""
-    parts = value.split(",") if isinstance(value, str) else value
-    return tuple(part.strip() for part in parts if part.strip())
-
-
 @dataclass(frozen=True)
 class Analysis:
     """One analysis.
@@ -140,6 +70,7 @@ class Analysis:
         return [{"analysis": self.name, **row} for row in self.module.measure(subject)]
 
 
+ONLY_WITH = {"text_columns": "input", "grid": "others"}  # settings that another one would leave idle
 ALWAYS = ("after", "before", "output", "what", "checkpoint")
 TEXTS = ("input", "text_columns", "data_dir", "texts", "max_length", "seed")  # of what looks at texts
 
@@ -160,6 +91,83 @@ ANALYSES: dict[str, Analysis] = {analysis.name: analysis for analysis in (
     Analysis("landscape", "Loss and score between the models, on their line and on the plane with a third.",
              ("data_dir", "examples", "points", "others", "grid", "beyond")),
 )}
+
+
+def setting(default: Any, text: str, low: int | None = None) -> Any:
+    """A field of `Settings`: default, help text, least value of a number."""
+    return field(default=default, metadata={"help": text, "low": low})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of `flaxbert analyze`; its flags are made from these fields.
+
+    A setting of one analysis alone is a field here and a name in its row's `reads`.
+    """
+
+    after: str = setting("", "The fine-tuned model: a run, of a folder of many seeds the best, an exported "
+                         "folder, or as --model of finetune.")
+    before: str = setting("", "The pre-trained model, likewise. Default: what the run started from.")
+    output: str = setting("", "Folder for rows, table and pictures.")
+    what: tuple[str, ...] = setting(("distance", "rsa", "cka", "shift"), "Which analyses, with commas between; "
+                                    f"there are {', '.join(ANALYSES)}.")
+    checkpoint: str = setting("best", "Of the runs: best or last; what a run started from is always its best.")
+    input: str = setting("", "The other text: TSV, CSV or JSONL with the column `text`, or one text a line. "
+                         "Default: sentences of a toy task that is not the run's.")
+    text_columns: tuple[str, ...] = setting((), "The column of --input with the texts, or the two with pairs.")
+    data_dir: str = setting("", "Where the files of the run's task are now, if not where they were.")
+    texts: int = setting(1000, "Look at so many sequences of each source at most, drawn by --seed; 0: all.", 0)
+    tokens: int = setting(2000, "rsa: compare so many tokens of each source at most, drawn by --seed.", 1)
+    conll_dir: str = setting("", "probes: folder of CoNLL-2003's files, for parts of speech, phrases and names. "
+                             "Default: that of a run on them, or else toy_token.")
+    sentences: int = setting(1000, "probes: so many sentences to learn from, the first, and half as many to "
+                             "be asked about; 0: all.", 0)
+    examples: int = setting(1000, "surgery, landscape: score the first so many examples of dev; 0: all.", 0)
+    points: int = setting(21, "landscape: so many points of the line, beside both models.", 2)
+    others: str = setting("", "landscape: a third run on the task, a failed one say, for the plane of all.")
+    grid: int = setting(9, "landscape: so many points of the plane each way, with --others.", 2)
+    beyond: float = setting(0.5, "landscape: so far beyond the models, in distances between them.", 0)
+    max_length: int = setting(0, "Longest sequence in tokens; 0: the run's, or else the model's own.", 0)
+    seed: int = setting(0, "Draws texts and tokens.", 0)
+
+    @classmethod
+    def make(cls, **given: Any) -> "Settings":
+        """Defaults and the given ones.
+
+        Raises:
+          InputError: an unknown name, one that would change nothing, or a value out of range.
+        """
+        known = {f.name: f for f in dataclasses.fields(cls)}
+        for name in given:
+            if name not in known:
+                raise InputError(f"--{name}: no such setting; valid: {', '.join(known)}")
+        settings = cls(**{name: _listed(value) if isinstance(known[name].default, tuple) else value
+                          for name, value in given.items()})
+        settings = dataclasses.replace(settings, what=tuple(dict.fromkeys(settings.what)))
+        if not settings.what:
+            raise InputError(f"--what: none; valid: {', '.join(ANALYSES)}")
+        for name in settings.what:
+            one_of(name, tuple(ANALYSES), "--what")
+        for name in given:
+            if name not in ALWAYS and not any(name in ANALYSES[each].reads for each in settings.what):
+                whose = ", ".join(each.name for each in ANALYSES.values() if name in each.reads)
+                raise InputError(f"--{name}: only for --what={whose}; {', '.join(settings.what)} would ignore it")
+        for name, other in ONLY_WITH.items():
+            if given.get(name) and not getattr(settings, other):
+                raise InputError(f"--{name}: only with --{other}")
+        for name, f in known.items():
+            low, value = f.metadata["low"], getattr(settings, name)
+            if low is not None and value < low:
+                raise InputError(f"--{name}={value}: out of range; valid: {low} and more")
+        if not settings.after:
+            raise InputError(f"--after is needed: {known['after'].metadata['help']}")
+        return settings
+
+
+def _listed(value: str | Iterable[str]) -> tuple[str, ...]:
+    """Texts, given as they are or in one with commas."""
+    parts = value.split(",") if isinstance(value, str) else value
+    return tuple(part.strip() for part in parts if part.strip())
 
 
 def by_analysis(rows: Iterable[Row]) -> Mapping[str, list[Row]]:

@@ -123,6 +123,8 @@ def figure(rows: Sequence[Row], path: Path) -> None:
 
 
 def table(rows: Sequence[Row]) -> list[list[str]]:
-    """The totals of layers, and the pooler."""
-    head, *body = record.by_layer([{**row, "kind": None} for row in rows if row["kind"] == ALL])
+    """The totals of layers, and the pooler; of the cosine what it lacks to 1, which is all that differs."""
+    totals = [{**row, "kind": None} for row in rows if row["kind"] == ALL]
+    head, *body = record.by_layer([{**row, "measure": "1 - cosine", "value": 1 - row["value"]}
+                                   if row["measure"] == "cosine" else row for row in totals])
     return [head, *(["pooler" if line[0] == record.NO_LAYER else line[0], *line[1:]] for line in body)]

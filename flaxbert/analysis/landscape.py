@@ -19,8 +19,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from flaxbert import heads, pretrained, trees
-from flaxbert.analysis import pictures, scoring
+from flaxbert import heads, trees
+from flaxbert.analysis import models, pictures, scoring
 from flaxbert.analysis.base import Row
 from flaxbert.analysis.models import Pair
 from flaxbert.analysis.scoring import Scorer, finite
@@ -91,7 +91,7 @@ def check(subject: Subject) -> None:
     pair, settings = subject.pair, subject.settings
     scoring.check(pair)
     if settings.others:
-        third(settings.others, settings.checkpoint, pair.after.params)
+        third(settings.others, settings.checkpoint, pair.after.params, pair.config.task)
 
 
 def measure(subject: Subject) -> list[Row]:
@@ -100,18 +100,18 @@ def measure(subject: Subject) -> list[Row]:
     scorer = Scorer(pair, settings.checkpoint, settings.data_dir, settings.examples)
     own = trees.to_host(scorer.params)
     corners = {"before": start(pair, own), "after": own}
-    rows = []
+    if settings.others:
+        corners["others"] = third(settings.others, settings.checkpoint, own, scorer.task)
+    where = coordinates([*corners.values()])  # first of all: not every two or three models have a line or a plane
     at = on_line(settings.points, settings.beyond)
     places = [{"kind": "line", "at": float(a)} for a in at]
-    rows += _scored(scorer, [*corners.values()], np.stack([1 - at, at], 1), places, "line")
+    rows = _scored(scorer, [corners["before"], own], np.stack([1 - at, at], 1), places, "line")
     if settings.others:
-        corners["others"] = third(settings.others, settings.checkpoint, own)
-        three = coordinates([*corners.values()])
-        x, y = on_plane(three, settings.grid, settings.beyond)
-        points = np.concatenate([three, np.stack(np.meshgrid(x, y), -1).reshape(-1, 2)])
+        x, y = on_plane(where, settings.grid, settings.beyond)
+        points = np.concatenate([where, np.stack(np.meshgrid(x, y), -1).reshape(-1, 2)])
         places = [{"kind": "plane", **({"corner": name} if name else {}), "x": float(x), "y": float(y)}
                   for name, (x, y) in zip([*corners, *[""] * (len(points) - 3)], points, strict=True)]
-        rows += _scored(scorer, [*corners.values()], shares(points, three), places, "plane")
+        rows += _scored(scorer, [*corners.values()], shares(points, where), places, "plane")
     return rows
 
 
@@ -121,13 +121,22 @@ def start(pair: Pair, own: Mapping[str, Any]) -> dict[str, Any]:
     return {**own, **{part: given[part] for part in own if part in given and part not in heads.OWN}}
 
 
-def third(run: str, checkpoint: str, own: Mapping[str, Any]) -> dict[str, Any]:
+def third(run: str, checkpoint: str, own: Mapping[str, Any], task: str) -> dict[str, Any]:
     """w2: the parameters of another run.
 
+    Args:
+      run: as `after` of `models.load`.
+      checkpoint: best or last.
+      own: the parameters of `after`.
+      task: that it is of.
+
     Raises:
-      InputError: they are not of the shapes of `own`, or not finite.
+      InputError: it is of another task, or its parameters are not of the shapes of `own`, or not finite.
     """
-    params = pretrained.load(run, checkpoint).params
+    model, config = models.read(run, checkpoint)
+    refuse([f"its task is {config.task}, that of --after is {task}"] if config and config.task != task else [],
+           f"--others={run}")
+    params = model.params
     params = {part: params[part] for part in own if part in params}
     refuse(trees.mismatches(params, own), f"--others={run}: no run on the task of --after")
     bad = [name for name, leaf in trees.flatten(params).items() if not np.isfinite(leaf).all()]

@@ -22,7 +22,7 @@ class Pair:
     """A pre-trained and a fine-tuned model that can be compared; made by `load`, or from models at hand.
 
     Attributes:
-      before, after: the models; of their parameters at least `bert` is there.
+      before, after: the models; of their parameters `bert` is there, and what else each has.
       config: the settings of the run that `after` is; of an exported one those that it keeps; else None.
 
     Raises:
@@ -80,28 +80,43 @@ def load(after: str, before: str = "", checkpoint: str = "best") -> Pair:
 
     Args:
       after: a run, of a folder of many seeds the best one; an exported folder; or as --model.
-      before: as --model; "": the model that the run `after` started from.
-      checkpoint: best or last, of runs.
+      before: as --model; "": the model that the run `after` started from, as it was read then.
+      checkpoint: best or last, of runs that are named.
 
     Raises:
       InputError: as `Pair`; no such model, or nothing says what `after` started from.
     """
-    folder = Path(after).expanduser()
+    model, config = read(after, checkpoint)
+    if before:
+        return Pair(pretrained.load(before, checkpoint), model, config)
+    folder = Path(model.source)
+    is_run = records.is_run(folder)
+    if not is_run or config.random_init or config.from_scratch:
+        why = "started from random weights" if is_run else "is no run"
+        raise InputError(f"--before is needed: {model.source} {why}, so nothing says which pre-trained model to "
+                         "compare it with")
+    known = records.read_run(folder)[1].get("backbone") or {}  # of a run that never changes its encoder
+    start = pretrained.load(known.get("model", config.model), known.get("checkpoint", "best"),
+                            revision=known.get("revision", ""))
+    return Pair(start, model, config)
+
+
+def read(name: str, checkpoint: str = "best") -> tuple[Pretrained, Config | None]:
+    """A model, and the settings of the run that it is or was exported from; None where nothing tells them.
+
+    Args:
+      name: as `after` of `load`. The model's `source` is the run that is meant.
+      checkpoint: best or last, of a run.
+    """
+    folder = Path(name).expanduser()
     if folder.is_dir():
         [folder] = records.runs_of(folder)
-        after = str(folder)
-    model = pretrained.load(after, checkpoint)
-    is_run = records.is_run(folder)
-    if is_run:
-        config = records.read_run(folder)[0]
-    else:
-        mark = model.settings.get("flaxbert") or {}
-        config = Config.from_json(mark["settings"]) if "settings" in mark else None
-    if not before and (not is_run or config.random_init or config.from_scratch):
-        why = "started from random weights" if is_run else "is no run"
-        raise InputError(f"--before is needed: {after} {why}, so nothing says which pre-trained model to compare "
-                         "it with")
-    return Pair(pretrained.load(before or config.model, checkpoint), model, config)
+        name = str(folder)
+    model = pretrained.load(name, checkpoint)
+    if records.is_run(folder):
+        return model, records.read_run(folder)[0]
+    mark = model.settings.get("flaxbert") or {}
+    return model, Config.from_json(mark["settings"]) if "settings" in mark else None
 
 
 def _same_shape(before: Pretrained, after: Pretrained) -> None:
@@ -129,8 +144,8 @@ def _same_vocabulary(before: Pretrained, after: Pretrained) -> None:
 
 def _finite(model: Pretrained, side: str) -> None:
     """Raises `InputError` with the first leaf that holds a NaN or an infinity."""
-    for name, leaf in trees.flatten({"bert": model.params["bert"]}).items():
+    for name, leaf in trees.flatten(model.params).items():
         if not np.isfinite(leaf).all():
             count = int((~np.isfinite(leaf)).sum())
-            raise InputError(f"--{side}={model.source}: {name} holds {count} numbers that are not finite; the run "
+            raise InputError(f"--{side}={model.source}: of the numbers of {name} {count} are not finite; the run "
                              "diverged or the file is damaged")

@@ -20,14 +20,14 @@ import numpy as np
 
 from flaxbert import families, tasks, token_metrics
 from flaxbert.analysis import pictures
-from flaxbert.analysis.base import Row, Settings
+from flaxbert.analysis.base import ANALYSES, Row, Settings
 from flaxbert.analysis.classifiers import PROBES, Words, answers, control_labels
 from flaxbert.analysis.figures import layer_name
 from flaxbert.analysis.models import SIDES, Pair
 from flaxbert.analysis.states import Pass, Sample
 from flaxbert.analysis.subject import Subject
 from flaxbert.config import Config
-from flaxbert.errors import InputError
+from flaxbert.errors import InputError, note
 from flaxbert.families.token import by_sentence
 from flaxbert.progress import bar
 from flaxbert.tasks.base import Task, TokenExamples
@@ -61,8 +61,17 @@ def folder_of(pair: Pair, settings: Settings) -> str:
     return settings.conll_dir or (of_run and (settings.data_dir or pair.config.data_dir)) or ""
 
 
-def read(pair: Pair, name: str, folder: str, sentences: int) -> tuple[Task, dict[str, TokenExamples]]:
-    """A task with its labels, and the sentences of train and dev; those that both have stay in train alone."""
+def read(name: str, folder: str, sentences: int) -> tuple[Task, dict[str, TokenExamples]]:
+    """A task with its labels, and the sentences of train and dev; those that both have stay in train alone.
+
+    Args:
+      name: of the task.
+      folder: with its files; "": it needs none.
+      sentences: of train at most, of dev half as many; 0: all.
+
+    Raises:
+      InputError: the files cannot be read, or dev has no sentence of its own.
+    """
     config = Config.make(task=name, data_dir=folder, max_train_examples=sentences,
                          max_eval_examples=sentences and max(1, sentences // 2))
     task, splits, _ = tasks.load(config)
@@ -70,21 +79,35 @@ def read(pair: Pair, name: str, folder: str, sentences: int) -> tuple[Task, dict
     dev = splits["dev"]
     kept = [i for i, words in enumerate(dev.words) if tuple(words) not in known]
     if not kept:
-        raise InputError(f"probes, {name}: every sentence of dev is one of train; give more --sentences")
+        raise InputError(f"probes, {name}: every sentence of dev is one of train; give more --sentences, or other "
+                         "files")
     dev = TokenExamples(*([each[i] for i in kept] for each in (dev.words, dev.labels, dev.documents, dev.ids)))
     return task, {"train": splits["train"], "dev": dev}
 
 
-def asked(pair: Pair, both: Pass, task: Task, examples: TokenExamples, what: str) -> Asked:
-    """The words of these sentences, with the states of both models."""
+def asked(pair: Pair, both: Pass, task: Task, examples: TokenExamples, what: str,
+          like: Asked | None = None) -> Asked:
+    """The words of sentences, with the states of both models; those of `like` where its sentences are the same."""
+    words = list(itertools.chain.from_iterable(examples.words))
+    labels = np.fromiter(itertools.chain.from_iterable(examples.labels), np.int32)
+    if like and like.examples.words == examples.words:
+        return Asked(examples, words, labels, like.states)
     longest = min(pair.shape.max_position_embeddings, pair.tokenizer.model_max_length)
     family = families.make(task, Config.make(task=task.name, max_length=longest))
     encoded = family.encode(pair.tokenizer, examples, what)
     sample = Sample(encoded.firsts, (pair.layers + 1, pair.shape.hidden_size))  # each word has one, in their order
     both.run(encoded, [sample], f"states of {what}")
-    labels = np.fromiter(itertools.chain.from_iterable(examples.labels), np.int32)
-    return Asked(examples, list(itertools.chain.from_iterable(examples.words)), labels,
-                 {side: getattr(sample, side) for side in SIDES})
+    return Asked(examples, words, labels, {side: getattr(sample, side) for side in SIDES})
+
+
+def check(subject: Subject) -> None:
+    """Raises `InputError` where --data_dir would be read by no analysis."""
+    pair, settings = subject.pair, subject.settings
+    of_run = pair.config and pair.config.task in COLUMNS and not settings.conll_dir
+    others = [name for name in settings.what if name != "probes" and "data_dir" in ANALYSES[name].reads]
+    if settings.data_dir and not of_run and not others:
+        raise InputError(f"--data_dir={settings.data_dir}: probes read it of a run on {' or '.join(COLUMNS)}; "
+                         "--conll_dir names their files for all others")
 
 
 def measure(subject: Subject) -> list[Row]:
@@ -94,13 +117,15 @@ def measure(subject: Subject) -> list[Row]:
     """
     pair, settings = subject.pair, subject.settings
     folder = folder_of(pair, settings)
-    names = COLUMNS if folder else (BUILT_IN,)
-    rows = []
-    for name in names:
-        task, splits = read(pair, name, folder, settings.sentences)
-        train, dev = (asked(pair, subject.both, task, splits[split], f"{split} of {name}")
-                      for split in ("train", "dev"))
-        rows += probed(task, train, dev, settings.seed)
+    if not folder:
+        note(f"probes: of the names in {BUILT_IN}; --conll_dir=FOLDER takes CoNLL-2003's parts of speech, phrases "
+             "and names")
+    rows, found = [], {}
+    for name in COLUMNS if folder else (BUILT_IN,):
+        task, splits = read(name, folder, settings.sentences)
+        for split in ("train", "dev"):
+            found[split] = asked(pair, subject.both, task, splits[split], f"{split} of {name}", found.get(split))
+        rows += probed(task, found["train"], found["dev"], settings.seed)
     return rows
 
 

@@ -1,4 +1,4 @@
-"""What an analysis leaves: rows.jsonl, table.md, a picture of each analysis, and analysis.json about them."""
+"""What `flaxbert analyze` leaves: rows.jsonl, table.md, a picture of each analysis, analysis.json about them."""
 
 import dataclasses
 import json
@@ -8,10 +8,13 @@ from typing import Any
 
 from flaxbert import records
 from flaxbert.analysis import figures
-from flaxbert.analysis.base import ANALYSES, Row, by_analysis
-from flaxbert.errors import InputError
+from flaxbert.analysis.base import ANALYSES, Row
+from flaxbert.errors import InputError, note
 
 FILE = "rows.jsonl"
+TAKEN = {FILE: "an analysis", "config.json": "a run or a model", "sweep.json": "a sweep",
+         "summary.json": "the record of a study"}  # of what a folder may hold, that which is not to be mixed
+MEASURED, WAITS, STOPPED = "measured", "not begun", "interrupted"  # what analysis.json says of each analysis
 NO_LAYER = "none"  # in tables
 
 
@@ -19,47 +22,80 @@ def claim(output: str) -> Path | None:
     """The folder that --output names, made if need be; None where it names none.
 
     Raises:
-      InputError: it holds an analysis already, or cannot be made.
+      InputError: it holds an analysis, a run or the like already, or cannot be written.
     """
     if not output:
         return None
     folder = Path(output).expanduser()
-    if (folder / FILE).exists():
-        raise InputError(f"--output={output}: holds an analysis already; give another folder, or delete it")
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".writable").touch()
+        (folder / ".writable").unlink()
     except OSError as error:
-        raise InputError(f"--output={output}: cannot be made: {error.strerror}") from error
+        raise InputError(f"--output={output}: cannot be written ({error.strerror})") from error
+    for file, what in TAKEN.items():
+        if (folder / file).exists():
+            raise InputError(f"--output={output}: holds {what} already; give another folder, or delete it")
     return folder
 
 
-def write(folder: Path, subject: Any, rows: Sequence[Row]) -> None:
-    """Writes all of it; rows.jsonl comes last: where it is, the rest is.
+class Record:
+    """The folder of an analysis as it grows: after each `add` it holds what was measured, and says what was not.
+
+    A context: where an analysis cannot be measured, or somebody stops it, what was added stays, and a line tells.
 
     Args:
-      folder: from `claim`.
+      folder: from `claim`; None: nothing is written.
       subject: a `subject.Subject`.
-      rows: of all analyses.
     """
-    looked_at = subject.__dict__.get("texts", {})  # only if some analysis asked for them
-    records.write_json(folder / "analysis.json", {
-        "settings": dataclasses.asdict(subject.settings), "versions": records.versions(),
-        "models": subject.pair.describe(),
-        "texts": {text.name: {"source": text.source, "texts": len(text.encoded), "tokens": text.tokens}
-                  for text in looked_at.values()}})
-    sections = []
-    for name, own in by_analysis(rows).items():
-        analysis = ANALYSES[name]
+
+    def __init__(self, folder: Path | None, subject: Any):
+        self._folder, self._subject = folder, subject
+        self._rows: dict[str, Sequence[Row]] = {}
+        self._state = dict.fromkeys(subject.settings.what, WAITS)
+
+    def __enter__(self) -> "Record":
+        return self
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        waiting = [name for name, state in self._state.items() if state == WAITS]
+        if not self._rows or not self._folder or not waiting:
+            return
+        self._state[waiting[0]] = " ".join(str(error).split()) if isinstance(error, Exception) else STOPPED
+        self._tell()
+        note(f"{self._folder}: holds what was measured before: {', '.join(self._rows)}")
+
+    def add(self, name: str, rows: Sequence[Row]) -> None:
+        """Takes in the rows of an analysis, and writes them, its table and its picture."""
+        self._rows[name], self._state[name] = rows, MEASURED
+        if not self._folder:
+            return
+        part = self._folder / f"{FILE}.part"
+        part.write_text("".join(json.dumps(row, allow_nan=False) + "\n" for own in self._rows.values()
+                                for row in own), "utf-8")
+        part.replace(self._folder / FILE)
+        self._tell()
+        analysis, picture = ANALYSES[name], self._folder / f"{name}.png"
         if draw := analysis.own("figure", None):
-            draw(own, folder / f"{name}.png")
+            draw(rows, picture)
         else:
-            figures.lines(own, folder / f"{name}.png", analysis.bounds)
-        sections.append(f"## {name}\n\n{analysis.about}\n\n{markdown(table(name, own))}\n\n"
-                        f"![{name}]({name}.png)\n")
-    (folder / "table.md").write_text("\n".join(sections), "utf-8")
-    part = folder / f"{FILE}.part"
-    part.write_text("".join(json.dumps(row, allow_nan=False) + "\n" for row in rows), "utf-8")
-    part.replace(folder / FILE)
+            figures.lines(rows, picture, analysis.bounds)
+
+    def _tell(self) -> None:
+        """Writes analysis.json and table.md."""
+        subject = self._subject
+        looked_at = subject.__dict__.get("texts", {})  # only if some analysis asked for them
+        records.write_json(self._folder / "analysis.json", {
+            "analyses": self._state, "settings": dataclasses.asdict(subject.settings),
+            "versions": records.versions(), "models": subject.pair.describe(),
+            "texts": {text.name: {"source": text.source, "sequences": len(text.encoded), "tokens": text.tokens}
+                      for text in looked_at.values()}})
+        missing = [name if state == WAITS else f"{name} ({state})" for name, state in self._state.items()
+                   if state != MEASURED]
+        sections = [f"Not measured: {'; '.join(missing)}.\n"] if missing else []
+        sections += [f"## {name}\n\n{ANALYSES[name].about}\n\n{markdown(table(name, own))}\n\n"
+                     f"![{name}]({name}.png)\n" for name, own in self._rows.items()]
+        (self._folder / "table.md").write_text("\n".join(sections), "utf-8")
 
 
 def table(analysis: str, rows: Sequence[Row]) -> list[list[str]]:

@@ -73,9 +73,10 @@ def finite(value: float) -> float | None:
 def dev_of(config: Config, data_dir: str) -> Split:
     """The dev split of a run, as it was read."""
     moved = {"data_dir": data_dir, "hub_dataset": ""} if data_dir else {}
-    _, splits, report = tasks.load(dataclasses.replace(config, **moved))
+    task, splits, report = tasks.load(dataclasses.replace(config, **moved))
     for line in report.lines:
         note(line)
-    if "dev" not in splits or splits["dev"].labels is None:
+    unlabelled = task.kind != "pretraining" and "dev" in splits and splits["dev"].labels is None
+    if "dev" not in splits or unlabelled:
         raise InputError(f"--after: {config.task} has no dev split with labels here")
     return splits["dev"]

@@ -64,7 +64,9 @@ def read(pair: Pair, settings: Settings) -> dict[str, Text]:
     elif settings.data_dir:
         raise InputError(f"--data_dir={settings.data_dir}: {pair.after.source} is no run, so it has no task")
     else:
-        note(f"{pair.after.source}: no run, so it has no texts of its own; looked at on {found[OTHER].source}")
+        note(f"{pair.after.source}: no run, so it has no texts of its own")
+    for text in found.values():
+        note(f"{text.name} text: {text.source}, {len(text.encoded)} sequences of {text.tokens} tokens in all")
     return found
 
 
@@ -94,8 +96,6 @@ def _other(pair: Pair, settings: Settings, longest: int) -> Text:
         examples, _ = read_texts(settings.input, settings.text_columns, False)
         source = settings.input
     else:
-        if settings.text_columns:
-            raise InputError("--text_columns: only with --input")
         name = next(name for name in BUILT_IN if not pair.config or name != pair.config.task)
         said = tasks.get(name).generate("dev").inputs
         texts = [each if isinstance(each, str) else " ".join(each) for each in said]

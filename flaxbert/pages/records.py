@@ -134,7 +134,7 @@ def _where(about: Mapping[str, Any]) -> list[Part]:
 
 def _short(models: Mapping[str, Any]) -> str:
     """Which models, in a line."""
-    named = [str(each.get("source", each)) if isinstance(each, Mapping) else str(each) for each in models.values()]
+    named = [str(each.get("model", each)) if isinstance(each, Mapping) else str(each) for each in models.values()]
     return " → ".join(named)
 
 

@@ -25,9 +25,9 @@ def one(run: Run) -> str:
     return page(f"Run {run.name}", _line([arm]), _troubles([run]),
                 section("Scores", _facts(run), every_score([arm])),
                 section("Learning curves", curves([arm])), folded("Every evaluation", evaluations(run)),
-                section("Settings", Html("p", "Those that are not the default:"), settings.table(run.settings),
-                        folded("All other settings", settings.rest(run.settings)), Html("p", "The same again:"),
-                        settings.command(run.settings)),
+                section("Settings", Html("p", "Task, model, and what is not the default:"),
+                        settings.table(run.settings), folded("All other settings", settings.rest(run.settings)),
+                        Html("p", "The same again:"), settings.command(run.settings)),
                 section("Where it comes from", origins([run])))
 
 
@@ -53,7 +53,7 @@ def many(title: str, arms: Sequence[Arm], sources: Sequence[Runs] = ()) -> str:
     drawn = [picture(source.folder / file, f"{about}, {name_of(source.folder)}", about) for source in sources
              for file, about in PICTURES.items() if (source.folder / file).exists()]
     parts.append(section("Pictures", drawn) if drawn else None)
-    parts.append(section("Settings", Html("p", "What they share and is not the default:"), settings.table(
+    parts.append(section("Settings", Html("p", "What they share beyond the defaults:"), settings.table(
         _again(arms[0]) if len(arms) == 1 else shared),
         folded("All other settings that they share", settings.rest(shared)),
         Html("p", "The first of them again:"), settings.command(_again(arms[0]))))

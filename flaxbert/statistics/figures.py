@@ -63,36 +63,6 @@ def _best(axes: Any, arms: Sequence[Runs], names: Sequence[str]) -> None:
     axes.legend(frameon=False, fontsize=9, loc="lower right")
 
 
-def selection(curves: Mapping[str, Mapping[str, Sequence[float]]], metric: str, path: Path,
-              title: str = "") -> None:
-    """What the chosen seed scores on the half of dev that chose it and on the other half; a panel for each arm.
-
-    Args:
-      curves: name of an arm -> what `selection.over_halvings` found.
-      metric: of the scores.
-      path, title: as of `boxes`.
-    """
-    plt = _pyplot()
-    figure, panels = plt.subplots(1, len(curves), figsize=(1 + 4.6 * len(curves), 4.2), constrained_layout=True,
-                                  squeeze=False, sharey=True)
-    for axes, (name, curve) in zip(panels[0], curves.items(), strict=True):
-        for half, colour, label in (("chosen", COLOURS[1], "the half that chose it"),
-                                    ("other", COLOURS[0], "the other half")):
-            _curve(axes, curve[half], curve[f"{half}_low"], curve[f"{half}_high"], colour, label)
-        k, chosen, other = len(curve["chosen"]), curve["chosen"][-1], curve["other"][-1]
-        x = 1.025 * k + 0.1
-        axes.annotate("", (x, other), (x, chosen),
-                      arrowprops=dict(arrowstyle="<->", color=INK, shrinkA=0, shrinkB=0))
-        axes.annotate(f"{abs(chosen - other):.3f}", (x, (chosen + other) / 2), xytext=(4, 0), va="center",
-                      textcoords="offset points", color=INK, fontweight="bold")
-        axes.set_xlim(1 - 0.03 * k, 1.2 * k)
-        _among(axes, k)
-        _tidy(axes, name)
-    panels[0, 0].set_ylabel(f"dev {metric} of the chosen seed")
-    panels[0, 0].legend(frameon=False, fontsize=9, loc="upper left")
-    _save(figure, path, title)
-
-
 def difference(a: Runs, b: Runs, compared: Mapping[str, Any], path: Path, title: str = "") -> None:
     """Both as boxes, lines between scores of one seed; by how much A is ahead, with its interval; best of k.
 
