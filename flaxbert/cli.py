@@ -93,7 +93,7 @@ ONLY_WITH = {"run": ("checkpoint", "seed", "write"),
 
 
 def _evaluate(settings: dict[str, Any]) -> None:
-    from flaxbert.predict import evaluate, evaluate_file
+    from flaxbert.evaluation import evaluate, evaluate_file
     given = [flag for flag in ONLY_WITH if settings.get(flag)]
     if len(given) != 1:
         raise InputError("--run is needed, or --predictions: a run, or else a file of predictions to score")

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from flaxbert import metrics, predict, tasks
+from flaxbert import evaluation, metrics, tasks
 from flaxbert.errors import InputError
 from flaxbert.records import read_run
 from flaxbert.statistics import comparison, figures
@@ -65,7 +65,7 @@ def over_dev(a: str | Path, b: str | Path, checkpoint: str, seed: str) -> dict[s
         if task.kind not in metrics.PREDICTIONS:
             raise InputError(f"--examples: not of {task.name}; of tasks whose answers are "
                              f"{', '.join(metrics.PREDICTIONS)}")
-        outputs, labels = predict.dev_outputs(str(folder), checkpoint, seed)
+        outputs, labels = evaluation.dev_outputs(str(folder), checkpoint, seed)
         said.append(metrics.predictions(task.kind, outputs))
         known.append(labels)
     if not np.array_equal(*known):

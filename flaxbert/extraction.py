@@ -174,8 +174,7 @@ def extract(output: str, input: str = "-", text_columns: Sequence[str] = (), ski
         raise InputError(f"--dtype=bfloat16: numpy's files have none; give --output={target.stem}.safetensors")
     extractor = Extractor(**settings)
     examples, report = read_texts(input, text_columns, skip_bad_rows)
-    for line in report.lines:
-        note(line)
+    report.tell()
     name = "standard input" if input == "-" else input
     encoded, bottom = extractor.encode(examples, name), extractor.bottom
     others = {"offsets": encoded.offsets, "token_ids": encoded.tokens}

@@ -1,4 +1,4 @@
-"""Using trained models: callable predictors, scores of any split or file, predictions for files of texts."""
+"""Using trained models: callable predictors, and predictions for files of texts."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from flaxbert import families, parallel, pretrained, records, tasks
 from flaxbert.backbone import Backbone, Head
 from flaxbert.config import Config
 from flaxbert.data import Encoded
-from flaxbert.errors import InputError, note
+from flaxbert.errors import InputError
 from flaxbert.export import dev_scores
 from flaxbert.families.base import table
 from flaxbert.prepare import build_model
@@ -280,127 +280,6 @@ def _parts(path: str, checkpoint: str, encoders: dict[str, Any] | None = None) -
     return source, tasks.resolve(config, labels), tasks.settled(config), dev
 
 
-def evaluate(run: str, split: str = "dev", output: str = "", checkpoint: str = "best", data_dir: str = "",
-             file: str = "", skip_bad_rows: bool = False, write: str = "", seed: str = "best") -> dict[str, Any]:
-    """Scores a run on one of its splits, or on another file of the same task.
-
-    Args:
-      run: the run's folder.
-      split: train, dev, dev_mismatched, test, ...
-      output: file for the scores as JSON, beside the returned ones.
-      checkpoint: best or last.
-      data_dir: where the task's files are now, if not where they were.
-      file: score this file in place of a split.
-      skip_bad_rows: count rows of it that cannot be read in place of stopping.
-      write: folder for the predictions of the split in the official format, for which it needs no labels.
-      seed: as of `load`.
-
-    Returns:
-      {"run", "split", "checkpoint", "examples", "loss", metrics ...}; of a split without labels no scores.
-
-    Raises:
-      InputError: no such run, split or file, or one without labels and nothing to write.
-    """
-    config, about = records.read_run(Path(run).expanduser())
-    task = tasks.resolve(config, tuple(about["task"]["labels"]))
-    if file:
-        examples, report = tasks.read_file(task, file, skip_bad_rows, labels_required=not write)
-        _tell(report)
-    else:
-        examples = _split(config, split, data_dir)
-    predictor = load(run, checkpoint, seed)
-    encoded = predictor.encode(examples, file or split)
-    labelled = encoded.labels is not None
-    if not labelled and not write:
-        raise InputError(f"--split={split}: has no labels; --write=FOLDER writes predictions in the official "
-                         "format")
-    if not labelled:
-        note(f"{file or split}: has no labels, so no scores")
-    outputs = predictor.outputs(encoded, f"scoring {file or split}")
-    dev = None if labelled and split == "dev" and not file else predictor.dev
-    scores = predictor.family.scores(outputs, encoded, examples, dev) if labelled else {}
-    if write:
-        predictor.family.write(Path(file).stem if file else split, outputs, encoded, examples,
-                               Path(write).expanduser(), scores if dev is None else dev)
-    return _kept({"run": str(run), "split": file or split, "checkpoint": checkpoint, "examples": len(examples),
-                  **scores}, output)
-
-
-def dev_outputs(run: str, checkpoint: str = "best", seed: str = "best") -> tuple[np.ndarray, np.ndarray]:
-    """What a run's model says of its dev examples, and their labels; arguments as of `load`.
-
-    Returns:
-      [N, C] or what else its family puts out, and [N] or [N, C].
-    """
-    predictor = load(run, checkpoint, seed)
-    encoded = predictor.encode(_split(records.read_run(Path(run).expanduser())[0], "dev", ""), "dev")
-    return predictor.outputs(encoded, "answering dev"), encoded.labels
-
-
-def evaluate_file(task: str, predictions: str, split: str = "dev", data_dir: str = "", file: str = "",
-                  output: str = "", skip_bad_rows: bool = False, text_columns: Sequence[str] = (),
-                  label_column: str = "", label_type: str = "classification") -> dict[str, Any]:
-    """Scores anybody's predictions in the official format of a task, without a model.
-
-    Label names that the task does not fix are those of the split and the predictions together.
-
-    Args:
-      task: its name.
-      predictions: the file; every example of the split must have its prediction there.
-      split, data_dir, file, output, skip_bad_rows: as of `evaluate`; the toy tasks need no files.
-      text_columns, label_column, label_type: of `file`, for custom.
-
-    Returns:
-      {"predictions", "task", "split", "examples", metrics ...}.
-
-    Raises:
-      InputError: no such task, split or file, or predictions that do not fit it.
-    """
-    for flag, path in (("predictions", predictions), ("file", file)):
-        if path and not Path(path).is_file():
-            raise InputError(f"--{flag}={path}: no such file")
-    config = Config.make(task=task, data_dir=data_dir, dev_file=str(Path(file).absolute()) if file else "",
-                         skip_bad_rows=skip_bad_rows, text_columns=text_columns, label_column=label_column,
-                         label_type=label_type)
-    row = tasks.resolve(config)
-    if not (file or row.generate or (data_dir and row.files) or (row.hub and row.hub.path)):
-        raise InputError(f"--file is needed, the split that --predictions are of; {task} has none of its own")
-    names = () if row.labels else families.make(row, config).label_names(Path(predictions))
-    row, examples, report = tasks.load_split(config, "dev" if file else split, names)
-    _tell(report)
-    scores = families.make(row, config).score_file(Path(predictions), examples)
-    return _kept({"predictions": predictions, "task": task, "split": file or split, "examples": len(examples),
-                  **scores}, output)
-
-
-def _kept(result: dict[str, Any], output: str) -> dict[str, Any]:
-    """The same, written to a file too where one is named."""
-    if output:
-        records.write_json(_writable(output), result)
-    return result
-
-
-def _writable(path: str) -> Path:
-    """A file to write, in a folder that is there."""
-    file = Path(path).expanduser()
-    file.parent.mkdir(parents=True, exist_ok=True)
-    return file
-
-
-def _tell(report: tasks.Report) -> None:
-    for line in report.lines:
-        note(line)
-
-
-def _split(config: Config, split: str, data_dir: str) -> Split:
-    settings = {**config.to_json(), **({"data_dir": data_dir, "hub_dataset": ""} if data_dir else {})}
-    _, splits, report = tasks.load(Config.from_json(settings))
-    _tell(report)
-    if split not in splits:
-        raise InputError(f"--split={split}: {config.task} has no such split here; valid: {', '.join(splits)}")
-    return splits[split]
-
-
 def predict(run: str | Sequence[str], input: str = "-", output: str = "-", checkpoint: str = "best",
             skip_bad_rows: bool = False, seed: str = "best") -> int:
     """Predicts for a file of texts, one JSON object a line out for each row in, in the same order.
@@ -421,9 +300,9 @@ def predict(run: str | Sequence[str], input: str = "-", output: str = "-", check
     runs = [run] if isinstance(run, str | Path) else list(run)
     predictor = load(runs[0] if len(runs) == 1 else runs, checkpoint, seed)
     examples, report = tasks.read_inputs(predictor.task, input, skip_bad_rows)
-    _tell(report)
+    report.tell()
     if output != "-":
-        target = _writable(output)
+        target = records.writable(output)
         target.open("a").close()  # before the work, not after it
     answers = predictor.answers(examples)
     lines = (predictor.table(answers) if output.endswith(".tsv")

@@ -189,8 +189,7 @@ def prepare(config: Config, shards: int, begun: Mapping[str, Any] = MappingProxy
     config = tasks.settled(config)
     optimizers.check(config)
     task, splits, report = tasks.load(config)
-    for line in report.lines:
-        note(line)
+    report.tell()
     source = scratch.source(config, splits["train"], begun)
     if config.max_length > source.config.max_position_embeddings:
         positions = source.config.max_position_embeddings

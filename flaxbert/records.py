@@ -170,6 +170,13 @@ def read_result(path: Path) -> dict[str, Any] | None:
         return None
 
 
+def writable(path: str) -> Path:
+    """A file to write, in a folder that is there."""
+    file = Path(path).expanduser()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    return file
+
+
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Writes a file whole or not at all; a number that JSON lacks becomes null."""
     part = path.with_suffix(".part")

@@ -25,7 +25,7 @@ from small import (
 )
 
 import flaxbert
-from flaxbert import bert, cli, fingerprint, heads, lora, predict, pretrained, train, trees
+from flaxbert import bert, cli, evaluation, fingerprint, heads, lora, predict, pretrained, train, trees
 from flaxbert.checkpoint import Checkpoints, load_params
 from flaxbert.config import Config
 from flaxbert.export import export
@@ -170,7 +170,7 @@ def test_a_head_alone_is_the_whole_model_again(runs, deep):
         assert equal(loaded.params["head"], load_params(run, which)[0]["head"])
     assert result_of(run)["best_step"] == load_params(run)[1]["step"]
     best = result_of(run)["best"]["dev"]
-    scores = predict.evaluate(run)
+    scores = evaluation.evaluate(run)
     assert {name: scores[name] for name in best} == pytest.approx(best, abs=1e-5)
 
 
@@ -261,7 +261,7 @@ def test_without_its_backbone_a_run_is_refused_and_kept(runs, deep, tmp_path):
 
     def every():
         going_on = config(str(model), run, **given, resume=True)
-        for work in ((flaxbert.load, run), (predict.evaluate, run), (export, run, tmp_path / "out"),
+        for work in ((flaxbert.load, run), (evaluation.evaluate, run), (export, run, tmp_path / "out"),
                      (predict.predict, run, str(tmp_path / "in.txt")), (train.finetune, going_on),
                      (train.finetune, config(run, tmp_path / "next"))):
             yield line_of(*work)
@@ -438,7 +438,7 @@ def test_a_run_below_the_home_folder(runs, alone, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     close(flaxbert.load("~/certainty")(TEXTS), alone["certainty"](TEXTS))
     assert list(flaxbert.load(["~/certainty", "~/topic"]).predictors) == ["certainty", "topic"]
-    scores = predict.evaluate("~/certainty", output="~/scores/dev.json", write="~/written")
+    scores = evaluation.evaluate("~/certainty", output="~/scores/dev.json", write="~/written")
     home = Path(runs["certainty"]).parent
     assert json.loads((home / "scores" / "dev.json").read_text()) == scores
     assert any((home / "written").iterdir())

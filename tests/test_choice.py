@@ -30,7 +30,7 @@ from small import (
 )
 
 import flaxbert
-from flaxbert import families, heads, packing, parallel, predict, tasks, train, trees
+from flaxbert import evaluation, families, heads, packing, parallel, predict, tasks, train, trees
 from flaxbert.bert import BertConfig
 from flaxbert.config import Config
 from flaxbert.data import Encoded
@@ -320,7 +320,7 @@ ASKED = [("Grass is green.", ["It grows.", "It flies away.", "So is the sea."]),
 
 
 def test_a_run_writes_predictions_as_the_official_file_and_evaluates_as_it_logged(run):
-    scores = predict.evaluate(run)
+    scores = evaluation.evaluate(run)
     best = result_of(run)["best"]["dev"]
     assert {name: scores[name] for name in best} == pytest.approx(best, abs=1e-6)
     assert set(best) == {"loss", "accuracy"}
@@ -331,8 +331,8 @@ def test_a_run_writes_predictions_as_the_official_file_and_evaluates_as_it_logge
 
 
 def test_a_split_without_labels_is_written_when_asked_for(run, tmp_path, capsys):
-    assert "--split=test: has no labels; --write=FOLDER writes" in refused(predict.evaluate, run, split="test")
-    scores = predict.evaluate(run, split="test", write=str(tmp_path))
+    assert "--split=test: has no labels; --write=FOLDER writes" in refused(evaluation.evaluate, run, split="test")
+    scores = evaluation.evaluate(run, split="test", write=str(tmp_path))
     assert set(scores) == {"run", "split", "checkpoint", "examples"}
     assert "test: has no labels, so no scores" in capsys.readouterr().err
     assert (tmp_path / "swag.csv").read_text() == (Path(run) / "predictions" / "swag.csv").read_text()

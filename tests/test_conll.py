@@ -8,7 +8,7 @@ import pytest
 from small import load, write
 from test_tasks import quiet_datasets, refused  # noqa: F401 (a fixture)
 
-from flaxbert import predict, tasks
+from flaxbert import evaluation, tasks
 from flaxbert.errors import InputError
 from flaxbert.tasks import iob, sentences, tagged
 from flaxbert.token_metrics import spans
@@ -334,7 +334,7 @@ def test_labels_are_those_of_the_gold_file_and_the_predictions(tmp_path, monkeyp
     def scored(task, *tags):
         words = (line.split()[0] for line in lines[:-1])
         said = write(tmp_path / "said.txt", *map(" ".join, zip(words, tags, strict=True)))
-        return predict.evaluate_file(task, str(said), file=gold)
+        return evaluation.evaluate_file(task, str(said), file=gold)
     scores = scored("ner", "I-LOC", "O", "I-PER", "I-PER")
     assert (scores["f1"], scores["f1_PER"], scores["f1_ORG"], scores["f1_LOC"]) == (0.5, 1, 0, 0)
     assert scores["accuracy"] == 0.75  # in IOB1, as the gold file is
@@ -350,7 +350,7 @@ def test_labels_are_those_of_the_gold_file_and_the_predictions(tmp_path, monkeyp
 
 def test_scores_of_one_label_alone(tmp_path):
     gold, said = (write(tmp_path / name, "EU O", "met O", "") for name in ("gold.txt", "said.txt"))
-    assert predict.evaluate_file("ner", str(said), file=str(gold))["accuracy"] == 1
+    assert evaluation.evaluate_file("ner", str(said), file=str(gold))["accuracy"] == 1
 
 
 def test_predictions_for_sentences_that_are_left_out_are_too(tmp_path, capsys):
@@ -358,13 +358,13 @@ def test_predictions_for_sentences_that_are_left_out_are_too(tmp_path, capsys):
     said = tmp_path / "said.txt"
     said.write_text("".join(f"{line} O\n" if line else "\n" for line in gold.read_text().splitlines()))
     with pytest.raises(InputError, match=r"gold\.txt, line 9: tag 'L-PER' is neither"):
-        predict.evaluate_file("ner", str(said), file=str(gold))
-    scores = predict.evaluate_file("ner", str(said), file=str(gold), skip_bad_rows=True)
+        evaluation.evaluate_file("ner", str(said), file=str(gold))
+    scores = evaluation.evaluate_file("ner", str(said), file=str(gold), skip_bad_rows=True)
     assert (scores["examples"], scores["accuracy"]) == (3, 1 / 5)
     assert f"{said}: skipped 1 bad row: line 9: 'call' where the split has 'Oslo'" in capsys.readouterr().err
     said.write_text(said.read_text().replace("Blackburn", "Black"))
     with pytest.raises(InputError) as caught:
-        predict.evaluate_file("ner", str(said), file=str(gold), skip_bad_rows=True)
+        evaluation.evaluate_file("ner", str(said), file=str(gold), skip_bad_rows=True)
     assert "1 sentences; the split has 3; left out: line 7: 'Black' where" in str(caught.value)
 
 
@@ -379,11 +379,11 @@ def test_anybodys_predictions_are_scored(tmp_path):
     task, splits, _ = load(task="toy_token")
     tags = named(task, splits["dev"])
     path = tagged.write(task, "dev", tags, splits["dev"], tmp_path)
-    scores = predict.evaluate_file("toy_token", str(path))
+    scores = evaluation.evaluate_file("toy_token", str(path))
     assert (scores["f1"], scores["accuracy"], scores["f1_FOOD"], scores["examples"]) == (1, 1, 1, 400)
     tags[0] = ["O"] * len(tags[0])
     tagged.write(task, "dev", tags, splits["dev"], tmp_path)
-    assert 0.99 < predict.evaluate_file("toy_token", str(path))["f1"] < 1
+    assert 0.99 < evaluation.evaluate_file("toy_token", str(path))["f1"] < 1
 
 
 def test_words_of_other_sources_are_one_cell_each(tmp_path):

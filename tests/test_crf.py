@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import small
 
-from flaxbert import export, heads, predict, train
+from flaxbert import evaluation, export, heads, predict, train
 from flaxbert.heads import crf
 from flaxbert.heads.crf import Chain
 
@@ -145,7 +145,7 @@ def test_a_run_learns_its_transitions_and_is_read_back(run):
     rows = small.rows_of(run)
     assert np.mean([row["loss"] for row in rows[-4:]]) < 0.8 * np.mean([row["loss"] for row in rows[:4]])
     result = small.result_of(run)["best"]["dev"]
-    scores = predict.evaluate(str(run), "dev")
+    scores = evaluation.evaluate(str(run), "dev")
     assert {name: scores[name] for name in ("loss", "f1", "accuracy")} == pytest.approx(
         {name: result[name] for name in ("loss", "f1", "accuracy")}, abs=1e-5)
     predictor = predict.load(str(run))

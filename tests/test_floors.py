@@ -20,7 +20,7 @@ FLOORS = {
     "pretrained": 4, "inference": 4, "families": 4, "failures": 4,
     "activations": 5, "backbone": 5, "export": 5, "scratch": 5,
     "prepare": 6, "predict": 7, "extraction": 7,
-    "run": 7, "seeds": 7, "compare": 8, "loop": 8, "grid": 8, "analysis": 8, "train": 9,
+    "run": 7, "seeds": 7, "evaluation": 8, "loop": 8, "grid": 8, "analysis": 9, "compare": 9, "train": 9,
     "__init__": 10, "demo": 10, "sweep": 10,
     "cli": 11,
     "__main__": 12,

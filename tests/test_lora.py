@@ -24,7 +24,7 @@ from small import (
 )
 
 import flaxbert
-from flaxbert import bert, export, heads, lora, optimizers, predict, pretrained, strategies, train, trees
+from flaxbert import bert, evaluation, export, heads, lora, optimizers, pretrained, strategies, train, trees
 from flaxbert.checkpoint import load_params
 from flaxbert.config import Config
 from flaxbert.steps import TrainState, make_train_step
@@ -178,7 +178,7 @@ def test_a_run_is_a_plain_model_to_everybody_else(run, tmp_path):
     """Predicting, scoring, exporting, and starting anew from it see the merged weights."""
     loaded = pretrained.load(str(run))
     assert not any("lora" in name for name in trees.flatten(loaded.params))
-    scores, result = predict.evaluate(str(run)), result_of(run)
+    scores, result = evaluation.evaluate(str(run)), result_of(run)
     assert {name: scores[name] for name in ("loss", "accuracy")} == pytest.approx(
         {name: result["best"]["dev"][name] for name in ("loss", "accuracy")}, abs=1e-5)
     export.export(run, tmp_path / "exported")

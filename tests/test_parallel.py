@@ -22,7 +22,7 @@ from small import (
     wait_for,
 )
 
-from flaxbert import disk_cache, heads, parallel, predict, train
+from flaxbert import disk_cache, evaluation, heads, parallel, train
 from flaxbert.checkpoint import load_params
 from flaxbert.config import Config
 from flaxbert.errors import InputError
@@ -123,7 +123,7 @@ def test_two_processes_equal_one_and_the_run_belongs_to_everybody(pod, how, alon
     result = result_of(pod)
     assert (result["devices"], result["status"]) == (4, "finished")
     # One process loads it ...
-    scores = predict.evaluate(str(pod))
+    scores = evaluation.evaluate(str(pod))
     assert {name: scores[name] for name in ("loss", "accuracy")} == pytest.approx(
         {name: result["best"]["dev"][name] for name in ("loss", "accuracy")}, abs=1e-5)
     # ... and goes on with it from step 20 on one device, as if it had been killed after that.

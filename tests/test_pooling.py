@@ -6,7 +6,7 @@ import pytest
 import small
 from small import batch_of, lively, refused, units
 
-from flaxbert import export, families, heads, predict, tasks, train
+from flaxbert import evaluation, export, families, heads, predict, tasks, train
 from flaxbert.config import Config
 from flaxbert.data import Encoded
 from flaxbert.heads import HeadConfig, pooling
@@ -145,7 +145,7 @@ def run(deep, tmp_path_factory):
 
 def test_a_run_on_pairs_is_read_back_as_it_was(run):
     best = small.result_of(run)["best"]["dev"]
-    scores = predict.evaluate(str(run), "dev")
+    scores = evaluation.evaluate(str(run), "dev")
     assert {name: scores[name] for name in best} == pytest.approx(best, abs=1e-5)
     predictor = predict.load(str(run))
     assert set(predictor._params) == {"bert", "attention", "body", "head"}

@@ -9,7 +9,7 @@ import pytest
 from small import config, refused, result_of, write
 
 import flaxbert
-from flaxbert import predict, tasks, train
+from flaxbert import evaluation, predict, tasks, train
 from flaxbert.config import Config
 from flaxbert.export import export
 
@@ -99,14 +99,14 @@ def test_a_model_without_a_head_is_refused(tiny):
 
 def test_nothing_there_is_one_line(tmp_path):
     assert str(tmp_path / "no") in refused(flaxbert.load, str(tmp_path / "no"))
-    assert "no run there" in refused(predict.evaluate, str(tmp_path))
+    assert "no run there" in refused(evaluation.evaluate, str(tmp_path))
 
 
 # --- scores
 
 def test_evaluate_equals_the_results_best_scores(run, tmp_path):
     out = tmp_path / "scores.json"
-    scores = predict.evaluate(run, output=str(out))
+    scores = evaluation.evaluate(run, output=str(out))
     assert json.loads(out.read_text()) == scores
     best = result_of(run)["best"]["dev"]
     assert {name: scores[name] for name in best} == pytest.approx(best, abs=1e-6)
@@ -118,28 +118,28 @@ def test_evaluate_equals_the_predictions(run, predictor):
     answers = predictor(examples.first)
     right = np.mean([["society", "nature"].index(a["label"]) == y
                      for a, y in zip(answers, examples.labels, strict=True)])
-    assert predict.evaluate(run, split="test")["accuracy"] == pytest.approx(right)
+    assert evaluation.evaluate(run, split="test")["accuracy"] == pytest.approx(right)
 
 
 def test_evaluate_takes_a_file_of_the_same_task(run, tmp_path):
     file = tmp_path / "more.tsv"
     file.write_text("sentence\tlabel\n" + "".join(f"{text}\tnature\n" for text in TEXTS))
-    scores = predict.evaluate(run, file=str(file), checkpoint="last")
+    scores = evaluation.evaluate(run, file=str(file), checkpoint="last")
     assert (scores["examples"], scores["split"], scores["checkpoint"]) == (5, str(file), "last")
     answers = flaxbert.load(run, "last")(TEXTS)
     assert scores["accuracy"] == pytest.approx(np.mean([a["label"] == "nature" for a in answers]))
 
 
 def test_an_unknown_split_lists_the_valid_ones(run):
-    assert "valid: train, dev, test" in refused(predict.evaluate, run, split="validation")
-    assert "valid: best, last" in refused(predict.evaluate, run, checkpoint="newest")
+    assert "valid: train, dev, test" in refused(evaluation.evaluate, run, split="validation")
+    assert "valid: best, last" in refused(evaluation.evaluate, run, checkpoint="newest")
 
 
 def test_a_folder_of_files_takes_the_place_of_the_runs_hub_data_set(tmp_path):
     for name in ("train.tsv", "dev.tsv"):
         write(tmp_path / name, "sentence1\tsentence2\tlabel", "a\tb\tentailment", "c\td\tnot_entailment")
     run_of_hub = Config.make(task="rte", hub_dataset="no/such")
-    assert predict._split(run_of_hub, "dev", str(tmp_path)).first == ["a", "c"]
+    assert evaluation.split_of(run_of_hub, "dev", str(tmp_path)).first == ["a", "c"]
 
 
 # --- files
@@ -216,7 +216,7 @@ def test_regression_returns_scores(tiny, tmp_path):
     exported = flaxbert.load(str(tmp_path / "out"))
     assert exported.kind == "regression"
     assert [a["score"] for a in exported(TEXTS)] == pytest.approx([a["score"] for a in answers], abs=1e-5)
-    scores = predict.evaluate(run)
+    scores = evaluation.evaluate(run)
     assert scores["pearson"] == pytest.approx(result["best"]["dev"]["pearson"], abs=1e-5)
 
 
@@ -247,7 +247,7 @@ def test_several_labels_of_ones_own(tiny, tmp_path):
         train_file=str(tmp_path / "train.tsv"), dev_file=str(tmp_path / "dev.tsv"), max_steps=4,
         class_weights=(1.0, 2.0, 0.5)))
     assert set(result["best"]["dev"]) == {"loss", "f1", "exact_match", "precision", "recall"}
-    scores = predict.evaluate(run)
+    scores = evaluation.evaluate(run)
     assert {name: scores[name] for name in result["best"]["dev"]} == pytest.approx(result["best"]["dev"], abs=1e-5)
     predictor = flaxbert.load(run)
     assert predictor.labels == ("film", "food", "nice")
@@ -261,8 +261,8 @@ def test_several_labels_of_ones_own(tiny, tmp_path):
     predict.predict(run, str(tmp_path / "in.tsv"), str(tmp_path / "out.tsv"))
     assert [line.split("\t")[0] for line in (tmp_path / "out.tsv").read_text().splitlines()] == [
         "labels", *("|".join(answer["labels"]) for answer in answers)]
-    predict.evaluate(run, write=str(tmp_path / "written"))
-    again = predict.evaluate_file("custom", str(tmp_path / "written" / "custom.dev.tsv"),
+    evaluation.evaluate(run, write=str(tmp_path / "written"))
+    again = evaluation.evaluate_file("custom", str(tmp_path / "written" / "custom.dev.tsv"),
                                   file=str(tmp_path / "dev.tsv"), text_columns=("text",), label_column="topics",
                                   label_type="multi_label")
     assert {name: again[name] for name in ("f1", "exact_match", "precision", "recall")} == pytest.approx(
@@ -287,12 +287,12 @@ def said(folder, *predictions):
 
 def test_labels_of_ones_own_are_those_of_both_files(tmp_path):
     given = gold(tmp_path, "sad", "glad", "glad", "sad")
-    scores = predict.evaluate_file("custom", said(tmp_path, "sad", "glad", "sad", "sad"), **given)
+    scores = evaluation.evaluate_file("custom", said(tmp_path, "sad", "glad", "sad", "sad"), **given)
     assert (scores["accuracy"], scores["f1"], scores["split"]) == (0.75, 0.8, given["file"])  # glad, sad: of sad
-    scores = predict.evaluate_file("custom", said(tmp_path, "sad", "glad", "mad", "sad"), **given)
+    scores = evaluation.evaluate_file("custom", said(tmp_path, "sad", "glad", "mad", "sad"), **given)
     assert (scores["accuracy"], scores["f1"]) == (0.75, pytest.approx((1 + 2 / 3 + 0) / 3))  # of three, the mean
     given = gold(tmp_path, 1, 2.5, 4)
-    scores = predict.evaluate_file("custom", said(tmp_path, "2", "5", "8"), **given, label_type="regression")
+    scores = evaluation.evaluate_file("custom", said(tmp_path, "2", "5", "8"), **given, label_type="regression")
     assert (scores["pearson"], scores["spearman"]) == (pytest.approx(1), pytest.approx(1))
 
 
@@ -303,4 +303,5 @@ def test_labels_of_ones_own_are_those_of_both_files(tmp_path):
     (dict(task="ner"), "--file is needed, the split that --predictions are of; ner has none of its own"),
     (dict(task="rte", label_column="mood"), "--label_column: only for --task=custom")])
 def test_what_is_needed_to_score_predictions_is_told(tmp_path, given, words):
-    assert words in refused(predict.evaluate_file, predictions=said(tmp_path, "x"), **{"task": "custom", **given})
+    given = {"task": "custom", **given}
+    assert words in refused(evaluation.evaluate_file, predictions=said(tmp_path, "x"), **given)

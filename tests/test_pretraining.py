@@ -22,7 +22,7 @@ from small import (
 )
 
 import flaxbert
-from flaxbert import cli, heads, masking, predict, pretrained, train, vocabulary
+from flaxbert import cli, evaluation, heads, masking, pretrained, train, vocabulary
 from flaxbert.bert import BertConfig
 from flaxbert.checkpoint import load_params
 from flaxbert.config import DEFAULTS, Config
@@ -156,7 +156,7 @@ def test_the_scores_are_those_of_the_definition(finished, tiny, text):
 
 
 def test_evaluate_says_the_same_again(finished_pairs):
-    got = predict.evaluate(str(finished_pairs))
+    got = evaluation.evaluate(str(finished_pairs))
     want = result_of(finished_pairs)["best"]["dev"]
     for name in ("loss", "perplexity", "mlm_accuracy", "nsp_accuracy"):
         assert got[name] == pytest.approx(want[name], rel=1e-5), name
@@ -164,7 +164,7 @@ def test_evaluate_says_the_same_again(finished_pairs):
 
 def test_what_is_forgotten_of_the_same_model_is_what_evaluate_says(finished):
     """With the run's own masks, whichever side it is."""
-    want = predict.evaluate(str(finished))
+    want = evaluation.evaluate(str(finished))
     rows = flaxbert.analyze(after=str(finished), before=str(finished), what=("forgetting",), texts=0)
     for row in rows:
         if row["text"] == "own":

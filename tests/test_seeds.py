@@ -11,7 +11,7 @@ import pytest
 from small import call, config, equal, interrupt, result_of, rows_of
 
 import flaxbert
-from flaxbert import compare, parallel, predict, prepare, train, trees
+from flaxbert import compare, evaluation, parallel, prepare, train, trees
 from flaxbert import seeds as seeds_module
 from flaxbert.checkpoint import load_params
 from flaxbert.config import Config
@@ -308,12 +308,12 @@ def test_an_ensemble_is_compiled_once(seeds, monkeypatch):
 @BOTH
 def test_evaluate_and_export_take_them_too(seeds, tmp_path):
     best = result_of(seeds)["best_seed"]
-    scores = predict.evaluate(str(seeds))
-    want = predict.evaluate(str(seeds / f"seed_{best}"))
+    scores = evaluation.evaluate(str(seeds))
+    want = evaluation.evaluate(str(seeds / f"seed_{best}"))
     assert scores == {**want, "run": str(seeds)}
-    other = predict.evaluate(str(seeds), seed=str(1 - best))
-    assert other["loss"] == pytest.approx(predict.evaluate(str(seeds / f"seed_{1 - best}"))["loss"])
-    assert predict.evaluate(str(seeds), seed="ensemble")["loss"] < max(scores["loss"], other["loss"]) + 1e-6
+    other = evaluation.evaluate(str(seeds), seed=str(1 - best))
+    assert other["loss"] == pytest.approx(evaluation.evaluate(str(seeds / f"seed_{1 - best}"))["loss"])
+    assert evaluation.evaluate(str(seeds), seed="ensemble")["loss"] < max(scores["loss"], other["loss"]) + 1e-6
     export(seeds, tmp_path / "export")
     answers = flaxbert.load(tmp_path / "export")(TEXTS), flaxbert.load(seeds)(TEXTS)
     for got, wanted in zip(*answers, strict=True):
@@ -326,7 +326,7 @@ def test_models_are_compared_over_the_examples_of_dev(seeds, capsys):
     assert "expected best of k seeds, A and B: k = 1: " in out
     assert ("over the 12 examples of dev (0 of each), A is ahead by +0.0000 (95 %: +0.0000 to +0.0000); A alone "
             "is right on 0, B alone on 0, p = 1.000 (McNemar)\n") in out
-    outputs, labels = predict.dev_outputs(str(seeds), "last", "1")
+    outputs, labels = evaluation.dev_outputs(str(seeds), "last", "1")
     found = compare.over_dev(seeds, seeds, "last", "ensemble")
     assert (found["examples"], found["seed"]) == (len(labels), "ensemble") == (12, "ensemble")
     accuracy = result_of(seeds / "seed_1")["metrics"]["dev"]["accuracy"]

@@ -22,7 +22,7 @@ from small import (
 )
 
 import flaxbert
-from flaxbert import families, packing, predict, span_metrics, tasks, train
+from flaxbert import evaluation, families, packing, predict, span_metrics, tasks, train
 from flaxbert.bert import BertConfig
 from flaxbert.config import Config
 from flaxbert.export import export
@@ -159,7 +159,7 @@ def test_answers_point_into_the_context_and_stand_alone(run):
 
 
 def test_evaluate_repeats_the_result_and_writes_what_it_scores(run, tmp_path):
-    scores = predict.evaluate(str(run), write=str(tmp_path))
+    scores = evaluation.evaluate(str(run), write=str(tmp_path))
     best = result_of(run)["best"]["dev"]
     assert {name: scores[name] for name in best} == pytest.approx(best, abs=1e-6)
     assert {path.name for path in tmp_path.iterdir()} == {"dev.predictions.json", "dev.nbest.json"}
@@ -169,8 +169,8 @@ def test_a_file_without_answers_is_written_but_not_scored(run, tmp_path, capsys)
     asked = question()
     del asked["answers"]
     file = squad(tmp_path / "new.json", asked)
-    assert "question q1: has no answer" in refused(predict.evaluate, str(run), file=str(file))
-    told = predict.evaluate(str(run), file=str(file), write=str(tmp_path / "out"))
+    assert "question q1: has no answer" in refused(evaluation.evaluate, str(run), file=str(file))
+    told = evaluation.evaluate(str(run), file=str(file), write=str(tmp_path / "out"))
     assert told == {"run": str(run), "split": str(file), "checkpoint": "best", "examples": 1}
     assert "new.json: has no labels, so no scores" in capsys.readouterr().err
     assert set(json.loads((tmp_path / "out" / "new.predictions.json").read_text())) == {"q1"}
@@ -258,7 +258,7 @@ def test_without_a_test_split_dev_is_predicted_in_its_place(tiny, tmp_path, caps
     assert "--predict_test: squad has no test split here, dev is predicted in its place" in capsys.readouterr().err
     folder = tmp_path / "run" / "predictions"
     assert {path.name for path in folder.iterdir()} == {"predictions.json", "nbest.json"}
-    scores = predict.evaluate_file("squad", str(folder / "predictions.json"), data_dir=str(tmp_path))
+    scores = evaluation.evaluate_file("squad", str(folder / "predictions.json"), data_dir=str(tmp_path))
     assert (scores["split"], scores["examples"]) == ("dev", 8)
     assert {name: scores[name] for name in ("f1", "exact_match")} == pytest.approx(
         {name: result["best"]["dev"][name] for name in ("f1", "exact_match")})
@@ -284,7 +284,7 @@ def test_squad2_from_files_tunes_reports_and_keeps_its_threshold(tiny, tmp_path)
         assert predictor.dev["null_threshold"] == best["dev"]["null_threshold"]
         asked = [(f"Who bought {n}?", CONTEXT) for n in range(8)]
         assert [answer["answer"] for answer in predictor(asked)] == list(said.values())
-    again = predict.evaluate(str(folder / "run"), split="test")
+    again = evaluation.evaluate(str(folder / "run"), split="test")
     assert again["null_threshold"] == best["dev"]["null_threshold"]
     assert again["f1"] == pytest.approx(best["test"]["f1"])
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import flaxbert
-from flaxbert import families, heads, packing, parallel, predict, tasks, token_metrics, train
+from flaxbert import evaluation, families, heads, packing, parallel, predict, tasks, token_metrics, train
 from flaxbert.bert import BertConfig
 from flaxbert.config import Config
 from flaxbert.errors import InputError
@@ -346,7 +346,7 @@ def test_a_run_reports_spans_by_type_and_evaluate_agrees(run):
     assert best["dev"]["loss"] < small.rows_of(run)[0]["loss"]
     assert best["dev"]["accuracy"] > 0.3
     for split in ("dev", "test"):
-        scores = predict.evaluate(str(run), split=split)
+        scores = evaluation.evaluate(str(run), split=split)
         assert {name: scores[name] for name in best[split]} == pytest.approx(best[split], abs=1e-5)
 
 
@@ -421,7 +421,7 @@ def test_files_in_files_out(run, tmp_path):
     labels = flaxbert.load(str(run)).labels
     right = [word["label"] == labels[label] for answer, row in zip(answers, gold.labels, strict=True)
              for word, label in zip(answer["words"], row, strict=True)]
-    assert predict.evaluate(str(run))["accuracy"] == pytest.approx(np.mean(right))
+    assert evaluation.evaluate(str(run))["accuracy"] == pytest.approx(np.mean(right))
 
 
 def test_an_export_answers_as_the_run_here_and_in_pytorch(run, tmp_path):

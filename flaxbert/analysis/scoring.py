@@ -1,6 +1,5 @@
 """A fine-tuned model on its own dev split, with any parameters in place of its own: one program for all."""
 
-import dataclasses
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +8,8 @@ from flaxbert import parallel, predict, tasks
 from flaxbert.analysis.models import Pair
 from flaxbert.backbone import Backbone
 from flaxbert.config import Config
-from flaxbert.errors import InputError, note
+from flaxbert.errors import InputError
+from flaxbert.evaluation import split_of
 from flaxbert.tasks.base import Split
 
 
@@ -72,11 +72,7 @@ def finite(value: float) -> float | None:
 
 def dev_of(config: Config, data_dir: str) -> Split:
     """The dev split of a run, as it was read."""
-    moved = {"data_dir": data_dir, "hub_dataset": ""} if data_dir else {}
-    task, splits, report = tasks.load(dataclasses.replace(config, **moved))
-    for line in report.lines:
-        note(line)
-    unlabelled = task.kind != "pretraining" and "dev" in splits and splits["dev"].labels is None
-    if "dev" not in splits or unlabelled:
-        raise InputError(f"--after: {config.task} has no dev split with labels here")
-    return splits["dev"]
+    found = split_of(config, "dev", data_dir)
+    if tasks.get(config.task).kind != "pretraining" and found.labels is None:
+        raise InputError(f"--after: {config.task} has no labels in its dev split here")
+    return found

@@ -80,8 +80,7 @@ def _own(pair: Pair, config: Config, settings: Settings) -> Text:
         examples = splits["dev"]
     else:
         task, examples, report = tasks.load_split(config, "dev")
-    for line in report.lines:
-        note(line)
+    report.tell()
     encoded = families.make(task, config).encode(pair.tokenizer, examples.head(config.max_eval_examples), "dev")
     tokens = encoded.tokens
     if task.kind == "pretraining":

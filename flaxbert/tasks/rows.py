@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from flaxbert.errors import InputError
+from flaxbert.errors import InputError, note
 
 SHOWN = 3  # bad rows that a report spells out; the rest are only counted
 
@@ -54,6 +54,11 @@ class Report:
 
     def __add__(self, other: "Report") -> "Report":
         return Report({**self.skipped, **other.skipped}, self.lines + other.lines)
+
+    def tell(self) -> None:
+        """Tells the user its lines."""
+        for line in self.lines:
+            note(line)
 
 
 class BadRows:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from flaxbert.errors import InputError, note
+from flaxbert.errors import InputError
 from flaxbert.tasks import iob
 from flaxbert.tasks.base import Task, TokenExamples
 from flaxbert.tasks.conll import DOCUMENT, Lines, columns, content, in_sentences, marks_spans
@@ -88,8 +88,7 @@ def read(task: Task, path: str | Path, examples: TokenExamples, skip_bad_rows: b
     if len(found) < len(examples):
         left_out = f"; left out: {'; '.join(bad.messages)}" if bad.count else ""
         raise InputError(f"{path}: {len(found)} sentences; the split has {len(examples)}{left_out}")
-    for line in bad.report().lines:
-        note(line)
+    bad.report().tell()
     as_the_split = _came_in_iob1(task, examples) and iob.scheme(found) == "IOB1"
     return list(map(iob.to_iob2, found)) if as_the_split else found
 
