@@ -7,7 +7,7 @@ from scipy.spatial.distance import pdist
 from small import refused
 
 from flaxbert.analysis import rsa as module
-from flaxbert.analysis.cka import Moments, cka, hsic
+from flaxbert.analysis.cka import Moments, cka
 from flaxbert.analysis.rsa import Correlation, anchored_rsa, anchors, rsa
 from flaxbert.analysis.shift import Sums, shift
 from flaxbert.analysis.states import Sample
@@ -114,6 +114,19 @@ def test_cka_does_not_see_turns_shifts_and_scale():
     for unbiased in (True, False):
         assert cka(x, x, unbiased) == pytest.approx(1, abs=1e-9)
         assert cka(x, 0.1 * turned(x) + 7, unbiased) == pytest.approx(1, abs=1e-5)
+
+
+def hsic(k: np.ndarray, l: np.ndarray) -> float:
+    """The unbiased estimator from Gram matrices, as cka.py writes it down (Song 2012, equation 5).
+
+    Args:
+      k, l: [N, N], N of 4 at least.
+    """
+    count = len(k)
+    k, l = (np.asarray(x, np.float64) * (1 - np.eye(count)) for x in (k, l))
+    rows = k.sum(axis=0) @ l.sum(axis=1)
+    return float(((k * l).sum() + k.sum() * l.sum() / ((count - 1) * (count - 2)) - 2 / (count - 2) * rows)
+                 / (count * (count - 3)))
 
 
 def test_cka_agrees_with_its_definitions():

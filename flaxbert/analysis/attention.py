@@ -20,8 +20,8 @@ import numpy as np
 from jax.scipy.special import xlog1py
 
 from flaxbert import parallel
-from flaxbert.analysis import pictures
-from flaxbert.analysis.base import Row
+from flaxbert.analysis import own_figures
+from flaxbert.analysis.base import Row, names, only
 from flaxbert.analysis.models import SIDES
 from flaxbert.analysis.subject import Subject
 from flaxbert.bert import Bert, BertConfig
@@ -100,17 +100,17 @@ def measure(subject: Subject) -> list[Row]:
     return rows
 
 
-figure = pictures.heads
+figure = own_figures.heads
 
 
 def table(rows: Sequence[Row]) -> list[list[str]]:
     """A line a layer: mean over its heads, and the head that moved most, for each text."""
-    texts = pictures.names(rows, "text")
+    texts = names(rows, "text")
     lines = [["layer", *(f"{text} {what}" for text in texts for what in ("mean", "most", "of head"))]]
-    for layer in pictures.names(rows, "layer"):
+    for layer in names(rows, "layer"):
         line = [str(layer)]
         for text in texts:
-            mine = pictures.only(rows, text=text, layer=layer)
+            mine = only(rows, text=text, layer=layer)
             most = max(mine, key=lambda row: row["value"])
             line += [f"{np.mean([row['value'] for row in mine]):.4g}", f"{most['value']:.4g}", str(most["head"])]
         lines.append(line)

@@ -21,7 +21,7 @@ A row is flat, of JSON types, and has
 
 import dataclasses
 import importlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
@@ -176,3 +176,18 @@ def by_analysis(rows: Iterable[Row]) -> Mapping[str, list[Row]]:
     for row in rows:
         found.setdefault(row["analysis"], []).append(row)
     return found
+
+
+def names(rows: Sequence[Row], field: str) -> list[Any]:
+    """The values of a field, each once, in their order."""
+    return list(dict.fromkeys(row[field] for row in rows))
+
+
+def only(rows: Sequence[Row], **fields: Any) -> list[Row]:
+    """The rows with these fields, that have a value."""
+    return [row for row in rows if row["value"] is not None and all(row[name] == x for name, x in fields.items())]
+
+
+def cell(value: float | None) -> str:
+    """A number in a table; nothing where there is none."""
+    return "" if value is None else f"{value:.4g}"

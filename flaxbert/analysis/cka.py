@@ -25,19 +25,6 @@ LEAST = 4  # tokens: the estimator divides by N - 3
 CONSTANT = 1e-12  # a variance of so little of the mean square is rounding
 
 
-def hsic(k: np.ndarray, l: np.ndarray) -> float:
-    """The unbiased estimator from Gram matrices, as it is written above (Song 2012, equation 5).
-
-    Args:
-      k, l: [N, N], N of 4 at least.
-    """
-    count = len(k)
-    k, l = (np.asarray(x, np.float64) * (1 - np.eye(count)) for x in (k, l))
-    rows = k.sum(axis=0) @ l.sum(axis=1)
-    return float(((k * l).sum() + k.sum() * l.sum() / ((count - 1) * (count - 2)) - 2 / (count - 2) * rows)
-                 / (count * (count - 3)))
-
-
 class _Side:
     """Sums over the tokens of one representation x: x, |x|^2, |x|^4, x |x|^2, x x'."""
 

@@ -16,7 +16,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from flaxbert import families, heads, tasks
-from flaxbert.analysis import pictures
+from flaxbert.analysis import own_figures
 from flaxbert.analysis.base import Row
 from flaxbert.analysis.models import SIDES, Pair
 from flaxbert.analysis.subject import Subject
@@ -83,7 +83,7 @@ def measure(subject: Subject) -> list[Row]:
     return rows
 
 
-figure = pictures.forgetting
+figure = own_figures.forgetting
 
 
 def table(rows: Sequence[Row]) -> list[list[str]]:

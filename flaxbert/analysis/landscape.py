@@ -20,8 +20,8 @@ import jax
 import numpy as np
 
 from flaxbert import heads, trees
-from flaxbert.analysis import models, pictures, scoring
-from flaxbert.analysis.base import Row
+from flaxbert.analysis import models, own_figures, scoring
+from flaxbert.analysis.base import Row, cell, names
 from flaxbert.analysis.models import Pair
 from flaxbert.analysis.scoring import Scorer, finite
 from flaxbert.analysis.subject import Subject
@@ -159,16 +159,16 @@ def _scored(scorer: Scorer, corners: Sequence[Mapping[str, Any]], share: np.ndar
     return rows
 
 
-figure = pictures.landscape
+figure = own_figures.landscape
 
 
 def table(rows: Sequence[Row]) -> list[list[str]]:
     """A line for each point of the line, and for each model on the plane; its grid is in the rows alone."""
-    measures = pictures.names(rows, "measure")
+    measures = names(rows, "measure")
     value: dict[str, dict[str, float]] = {}
     for row in rows:
         if row["kind"] == "line" or "corner" in row:
             point = f"a = {row['at']:.3g}" if row["kind"] == "line" else f"{row['corner']} on the plane"
             value.setdefault(point, {})[row["measure"]] = row["value"]
     return [["point", *measures],
-            *([point, *(pictures.cell(told[name]) for name in measures)] for point, told in value.items())]
+            *([point, *(cell(told[name]) for name in measures)] for point, told in value.items())]

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from flaxbert import families, tasks, token_metrics
-from flaxbert.analysis import pictures
+from flaxbert.analysis import own_figures
 from flaxbert.analysis.base import ANALYSES, Row, Settings
 from flaxbert.analysis.classifiers import PROBES, Words, answers, control_labels
 from flaxbert.analysis.figures import layer_name
@@ -161,7 +161,7 @@ def _f1(task: Task, told: np.ndarray, dev: Asked) -> float:
     return token_metrics.span_scores(tags(dev.labels), tags(told), ())["f1"]
 
 
-figure = pictures.probes
+figure = own_figures.probes
 
 
 def table(rows: Sequence[Row]) -> list[list[str]]:

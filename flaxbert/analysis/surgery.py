@@ -14,8 +14,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from flaxbert.activations import below
-from flaxbert.analysis import pictures, scoring
-from flaxbert.analysis.base import Row
+from flaxbert.analysis import own_figures, scoring
+from flaxbert.analysis.base import Row, cell, names
 from flaxbert.analysis.scoring import Scorer, finite
 from flaxbert.analysis.subject import Subject
 from flaxbert.progress import bar
@@ -69,13 +69,13 @@ def measure(subject: Subject) -> list[Row]:
     return rows
 
 
-figure = pictures.surgery
+figure = own_figures.surgery
 
 
 def table(rows: Sequence[Row]) -> list[list[str]]:
     """A line for each number of layers, a column for each end and measure."""
-    columns = [(end, measure) for end in ENDS for measure in pictures.names(rows, "measure")]
+    columns = [(end, measure) for end in ENDS for measure in names(rows, "measure")]
     value = {(row["reverted"], row["end"], row["measure"]): row["value"] for row in rows}
     return [["reverted", *(" ".join(column) for column in columns)],
-            *([str(k), *(pictures.cell(value[k, *column]) for column in columns)]
-              for k in pictures.names(rows, "reverted"))]
+            *([str(k), *(cell(value[k, *column]) for column in columns)]
+              for k in names(rows, "reverted"))]

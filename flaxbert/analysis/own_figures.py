@@ -1,4 +1,4 @@
-"""Pictures of analyses whose rows are no lines over the layers: attention, probes, surgery and so on."""
+"""The figures of analyses whose rows are no lines over the layers: each by the name of its analysis."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,28 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from flaxbert.analysis.base import Row
+from flaxbert.analysis.base import Row, names, only
 from flaxbert.analysis.figures import layer_name, pyplot, save, tidy
 from flaxbert.analysis.models import SIDES
 from flaxbert.curves import COLOURS, GREY, INK
 
 COLOUR_OF = dict(zip(SIDES, COLOURS, strict=False))
 MARKS = {"before": ("o", "pre-trained"), "after": ("*", "fine-tuned"), "others": ("X", "the third")}
-
-
-def names(rows: Sequence[Row], field: str) -> list[Any]:
-    """The values of a field, each once, in their order."""
-    return list(dict.fromkeys(row[field] for row in rows))
-
-
-def only(rows: Sequence[Row], **fields: Any) -> list[Row]:
-    """The rows with these fields, that have a value."""
-    return [row for row in rows if row["value"] is not None and all(row[name] == x for name, x in fields.items())]
-
-
-def cell(value: float | None) -> str:
-    """A number in a table; nothing where there is none."""
-    return "" if value is None else f"{value:.4g}"
 
 
 def heads(rows: Sequence[Row], path: Path) -> None:
