@@ -169,6 +169,19 @@ def test_a_sweep(tmp_path):
     assert "The best mean is bold" in page.text
 
 
+def test_a_run_in_a_folder_that_has_measured_nothing_is_told_and_harms_no_others(tmp_path):
+    folder = tmp_path / "runs"
+    write_run(folder / "good")
+    killed = write_run(folder / "killed", status=None)
+    (killed / "metrics.jsonl").write_text("")
+    page = page_of(tmp_path, folder)
+    assert "0.8000" in page.text
+    assert "killed: not trained yet." in page.text
+    (folder / "good" / "result.json").write_text("{")
+    with pytest.raises(InputError, match=r"result\.json"):
+        page_of(tmp_path, folder)
+
+
 def test_arms_of_several_tasks_have_charts_and_tables_of_their_own(tmp_path):
     one, other = write_run(tmp_path / "one"), write_run(tmp_path / "other", task="rte")
     page = page_of(tmp_path, one, other)

@@ -4,15 +4,22 @@ A run may still be at work: its log then ends before the run does. What a person
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from flaxbert import records
 from flaxbert.errors import InputError
 from flaxbert.pages import files
 from flaxbert.pages.arms import Arm, Run, name_of
+
+NO_ERRORS: Mapping[str, str] = MappingProxyType({})
+
+
+class _NotBegun(InputError):
+    """A run without a measurement: alone there is nothing to tell of it, among others that it has none."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +28,8 @@ class Runs:
 
     Attributes:
       kind: run, seeds, sweep or folder.
-      lacking: names of cells of a sweep that have no run -> why, "" where it is not told.
+      lacking: names of cells of a sweep, or of runs in a folder, that have no measurement -> why, "" where it is
+        not told.
     """
 
     kind: str
@@ -100,7 +108,7 @@ def _run(folder: Path, about: dict[str, Any], rows: list[dict[str, Any]] | None 
         logs = folder if own else folder.parent
         rows = [row for row in files.lines(logs / "metrics.jsonl", "step", "split", "seed") if row["seed"] == seed]
     if not rows and not result:
-        raise InputError(f"{folder / 'metrics.jsonl'}: no measurement yet; wait for the first step, or go on "
+        raise _NotBegun(f"{folder / 'metrics.jsonl'}: no measurement yet; wait for the first step, or go on "
                          "with the run by --resume")
     return Run(folder, name_of(folder), about, result, rows)
 
@@ -118,7 +126,7 @@ def _seeds(folder: Path, about: dict[str, Any]) -> Arm:
         if (own / "config.json").exists() and (mine or (own / "result.json").exists()):
             runs.append(_run(own, _config(own), mine))
     if not runs:
-        raise InputError(f"{folder / 'metrics.jsonl'}: no measurement yet; wait for the first step, or go on "
+        raise _NotBegun(f"{folder / 'metrics.jsonl'}: no measurement yet; wait for the first step, or go on "
                          "with the runs by --resume")
     file, begun = folder / "result.json", {run.seed for run in runs}
     return Arm(name_of(folder), folder, tuple(runs), tuple(seed for seed in wanted if seed not in begun),
@@ -128,25 +136,35 @@ def _seeds(folder: Path, about: dict[str, Any]) -> Arm:
 def _sweep(folder: Path) -> Runs:
     about, file = files.content(folder / "sweep.json", "cells", "seeds"), folder / "summary.json"
     errors = files.content(file).get("errors", {}) if file.exists() else {}
-    arms, lacking = [], {}
-    for cell in about["cells"]:
-        try:
-            arms += _run_or_seeds(folder / cell).arms
-        except InputError:
-            if (folder / cell / "result.json").exists():
-                raise  # it is there, and torn
-            lacking[cell] = errors.get(cell, "")
-    if not arms:
+    found = _together("sweep", folder, about["cells"], errors)
+    if not found.arms:
         raise InputError(f"{folder / 'results.jsonl'}: no cell of the sweep has a measurement yet; the same "
                          "command goes on")
-    return Runs("sweep", folder, tuple(arms), lacking)
+    return found
+
+
+def _together(kind: str, folder: Path, names: Iterable[str], errors: Mapping[str, str] = NO_ERRORS) -> Runs:
+    """The runs of these names in a folder; those that have measured nothing are told, and harm no others."""
+    arms, lacking = [], {}
+    for name in names:
+        try:
+            if not (folder / name / "config.json").exists():
+                raise _NotBegun
+            arms += _run_or_seeds(folder / name).arms
+        except _NotBegun:
+            lacking[name] = errors.get(name, "")
+    return Runs(kind, folder, tuple(arms), lacking)
 
 
 def _folder(folder: Path) -> Runs:
     """A folder with runs in it, such as a demo's."""
-    found = sorted((each for each in folder.iterdir() if records.is_run(each)), key=lambda each: each.name)
-    if found:
-        return Runs("folder", folder, tuple(arm for each in found for arm in _run_or_seeds(each).arms))
+    names = sorted(each.name for each in folder.iterdir() if records.is_run(each))
+    if names:
+        found = _together("folder", folder, names)
+        if not found.arms:
+            raise _NotBegun(f"{folder}: no measurement yet of {', '.join(names)}; wait for the first step, or go "
+                            "on with them by --resume")
+        return found
     newest = max(folder.glob("records/*/summary.json"), default=None)
     if newest:
         raise InputError(f"{folder}: a study; give one of its records, such as {newest.parent}")
