@@ -5,6 +5,7 @@ the two files say something else than the records.
 """
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple
 from experiments.records import write_between_marks
 from experiments.run import STUDIES, find, studies
 from experiments.tables import lines
+from flaxbert import tasks
 from flaxbert.errors import InputError, note
 
 ROOT = STUDIES.parent
@@ -20,6 +22,7 @@ PRESETS = ("small", "paper")  # the others only try whether everything works
 COLUMNS = ("claim", "study", "command", "measured", "published", "verdict")
 SHORT = "**In short.** "
 NOTHING = "not measured"
+_ELSEWHERE = re.compile(r" --(output=\S+|update_readme)")
 
 # The claims of the article: letter -> what it says, and whose.
 ARTICLE = {
@@ -51,7 +54,9 @@ class Kept(NamedTuple):
 
     @property
     def command(self) -> str:
-        return f"`python -m experiments.run {self.name} --preset={self.summary.get('preset', 'small')}`"
+        """Those that made the record; where it is written is left out."""
+        made = self.summary.get("command", f"python -m experiments.run {self.name} --preset=small")
+        return ", ".join(dict.fromkeys(f"`{_ELSEWHERE.sub('', each)}`" for each in made.split(" && ")))
 
     @property
     def title(self) -> str:
@@ -99,11 +104,10 @@ def claims(kept: Kept) -> Iterator[tuple[str, ...]]:
     verdicts = (kept.summary.get("findings") or {}).get("claims", ())
     for claim in getattr(find(kept.name), "CLAIMS", ()):
         mine = [each for each in verdicts if each["claim"] == claim.name]
-        measured = [each for each in mine if each["verdict"] != NOTHING]
         told = {verdict: [each["task"] for each in mine if each["verdict"] == verdict]
                 for verdict in dict.fromkeys(each["verdict"] for each in mine)}
         yield (f"**{claim.name}.** {claim.says}", f"[{kept.name}]({kept.name}/README.md)", kept.command,
-               "; ".join(f"{each['task']}: {each['found']}" for each in measured),
+               "; ".join(f"{each['task']}: {each['found']}" for each in mine if each["found"]),
                "; ".join(dict.fromkeys(each["published"] for each in mine if each["published"])),
                next(iter(told)) if len(told) == 1 else
                "; ".join(f"{verdict}: {', '.join(tasks)}" for verdict, tasks in told.items()) or NOTHING)
@@ -114,10 +118,20 @@ def claim_table(every: list[Kept]) -> str:
     rows = [row for kept in every for row in claims(kept)]
     text = []
     for letter, says in ARTICLE.items():
-        mine = [row for row in rows if row[0].startswith(f"**{letter} ")]
+        mine = [row for row in rows if row[0].startswith(f"**{letter}")]
         text += [f"**{letter}.** {says}", "",
                  *(lines(COLUMNS, mine) if mine else ["No study of it yet."]), ""]
-    return "\n".join(text)
+    return "\n".join([*text, metrics(every), ""])
+
+
+def metrics(every: list[Kept]) -> str:
+    """Markdown: what the scores of the table are, since their tasks are named there alone."""
+    names = {each["task"] for kept in every for each in (kept.summary.get("findings") or {}).get("claims", ())}
+    of: dict[str, list[str]] = {}
+    for name in sorted(names & tasks.TASKS.keys()):
+        of.setdefault(tasks.get(name).main_metric, []).append(name)
+    told = "; ".join(f"{metric} of {', '.join(mine)}" for metric, mine in sorted(of.items()))
+    return f"Scores and their differences, where nothing else is said: {told or 'none yet'}."
 
 
 def pictures(every: list[Kept]) -> str:

@@ -33,7 +33,8 @@ def where(about: dict[str, Any]) -> str:
     Args:
       about: of the record.
     """
-    device = f"{about['devices']} x {about['device']} ({about['cores']} processor cores)"
+    cores = f"{about['cores']} processor core{'s' * (about['cores'] != 1)}"
+    device = f"{about['devices']} x {about['device']} ({cores})"
     return f"Measured {about['date']} with `--preset={about['preset']}` on {device}, {commits(about)}"
 
 

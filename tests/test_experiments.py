@@ -9,6 +9,7 @@ import pytest
 from small import TINY, write_model
 
 from experiments.claims import judge
+from flaxbert.config import Config
 from flaxbert.errors import InputError
 from flaxbert.train import finetune
 
@@ -54,12 +55,11 @@ def test_split_squad_splits_by_article(tmp_path, capsys):
 def test_transfer_makes_a_record_of_both_starts(told, tmp_path, monkeypatch):
     seen = []
 
-    def finetune(config):
-        seen.append(config)
-        score = 0.9 - 0.3 * config.random_init + 0.01 * config.seed
-        return {"main_metric": "accuracy", "metrics": {"dev": {"accuracy": score, "loss": 1 - score}},
-                "examples_per_second": 100.0}
-    monkeypatch.setattr(importlib.import_module("experiments.transfer.study"), "finetune", finetune)
+    def trained(config):
+        seen.append(Config.make(**config))
+        score = 0.9 - 0.3 * config["random_init"] + 0.01 * config["seed"]
+        return {"metric": "accuracy", "scores": {"accuracy": score, "loss": 1 - score}, "baseline": 0.34}
+    monkeypatch.setattr("experiments.training.trained", trained)
     folder = tmp_path / "record"
     status, out, err = told("transfer", "--preset=tiny", "--tasks=toy_pair", "--seeds=2", f"--output={folder}")
     assert (status, out.splitlines()) == (0, ["4 measured, 0 failed", f"record: {folder}"]), err
@@ -78,9 +78,10 @@ def test_a_transfer_task_is_won_by_more_than_the_spread(random, won, apart):
     rows = table.compare([{"point": {"task": "mrpc", "start": start, "seed": seed}, "metric": "f1",
                            "scores": {"f1": score, "loss": 0.0}}
                           for start, scores in (("pre-trained", (0.80, 0.80, 0.81)), ("random", random))
-                          for seed, score in enumerate(scores)])
-    about = {"date": "2026-11-21", "devices": 1, "device": "cpu", "commit": "0123456789",
-             "settings": {"epochs": 3.0, "toy_rate": 1e-3, "real_rate": 3e-4}}
+                          for seed, score in enumerate(scores)], ("sst2", "mrpc"))
+    about = {"date": "2026-11-21", "devices": 1, "device": "cpu", "cores": 2, "preset": "small",
+             "commit": "0123456789",
+             "settings": importlib.import_module("experiments.transfer.study").PRESETS["small"]}
     cells = table.markdown(about, rows).splitlines()[-1].split(" | ")
     assert cells[:3] == ["| mrpc", "f1", "0.803 ± 0.006 (3)"]
     assert cells[5:] == [won, f"{apart} |"]

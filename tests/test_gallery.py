@@ -23,8 +23,9 @@ def test_committed_texts_are_those_of_the_records(file, made):
 
 
 def test_every_letter_has_a_study_and_every_claim_a_letter():
-    letters = {claim.name.split()[0].rstrip("0123456789") for _, claim in CLAIMS}
-    assert letters == set(gallery.ARTICLE)
+    assert {claim.name[0] for _, claim in CLAIMS} == set(gallery.ARTICLE)
+    text = gallery.claim_table(gallery.in_order())
+    assert all(text.count(f"| **{claim.name}.** {claim.says} | [{name}]") == 1 for name, claim in CLAIMS)
 
 
 def test_every_figure_that_is_shown_is_there():
@@ -35,7 +36,10 @@ def test_every_figure_that_is_shown_is_there():
 
 
 def kept(name, claims):
-    return gallery.Kept(name, STUDIES / name, {"preset": "small", "question": "?", "findings": {"claims": claims}})
+    command = " && ".join(f"python -m experiments.run {name} --preset=small{more} --output=a/b --update_readme"
+                          for more in ("", "", " --tasks=d"))
+    return gallery.Kept(name, STUDIES / name,
+                        {"command": command, "question": "?", "findings": {"claims": claims}})
 
 
 def test_a_claim_without_a_record_is_not_measured():
@@ -46,14 +50,16 @@ def test_a_claim_without_a_record_is_not_measured():
 
 def test_tasks_that_differ_are_told_apart():
     name = find("stability").CLAIMS[0].name
-    told = [{"claim": name, "task": task, "found": f"{n} of 25", "published": "5 of 25 [R]", "verdict": verdict}
-            for task, n, verdict in (("a", 1, "confirmed"), ("b", 2, "not confirmed at this size"),
-                                     ("c", 3, "confirmed"), ("d", 4, "not measured"))]
+    told = [{"claim": name, "task": task, "found": found, "published": "5 of 25 [R]", "verdict": verdict}
+            for task, found, verdict in (
+                ("a", "1 of 25", "confirmed"), ("b", "2 of 25", "not confirmed at this size"),
+                ("c", "3 of 25", "confirmed"), ("d", "", "not measured"), ("e", "+0.1, one seed", "not measured"))]
     row = next(gallery.claims(kept("stability", told)))
-    assert row[2] == "`python -m experiments.run stability --preset=small`"
-    assert row[3] == "a: 1 of 25; b: 2 of 25; c: 3 of 25"
+    assert row[2] == ("`python -m experiments.run stability --preset=small`, "
+                      "`python -m experiments.run stability --preset=small --tasks=d`")
+    assert row[3] == "a: 1 of 25; b: 2 of 25; c: 3 of 25; e: +0.1, one seed"
     assert row[4] == "5 of 25 [R]"
-    assert row[5] == "confirmed: a, c; not confirmed at this size: b; not measured: d"
+    assert row[5] == "confirmed: a, c; not confirmed at this size: b; not measured: d, e"
 
 
 def test_the_newest_whole_record_that_measures_counts(tmp_path, monkeypatch):

@@ -142,7 +142,7 @@ def test_a_record_has_tables_and_pictures_and_goes_on(run, measured_as, monkeypa
     assert "| E1 failures | toy_pair | 0 of 12 failed against 6 of 12, p = 0.014 |  | confirmed |" in text
     assert "Beside the published numbers" not in text
     assert all(f"- **{claim.name}.** {claim.says}" in text for claim in claims.CLAIMS)
-    for name in ("figure", "losses", "rates", "best_of_k_toy_pair"):
+    for name in ("figure", "losses", "rates"):
         assert (tmp_path / f"{name}.png").stat().st_size > 5000
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["status"] == "finished"

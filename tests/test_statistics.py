@@ -292,7 +292,6 @@ def test_failed_seeds_are_crosses(tmp_path, monkeypatch):
     arms = [runs(SCORES), runs([0.53, math.nan, 0.8], "b"), runs([0.1, -0.2], "a", "cola", "mcc", 0.0)]
     figures.boxes(arms, tmp_path / "boxes.png", "many seeds")
     assert drawn == {"x": 3, "o": 9}
-    figures.best_of_k(arms[:2], tmp_path / "best.png")
     figures.difference(*arms[:2], comparison.compare(*arms[:2]), tmp_path / "difference.png")
     assert sorted(path.name for path in tmp_path.iterdir() if path.stat().st_size > 5000) == [
-        "best.png", "boxes.png", "difference.png"]
+        "boxes.png", "difference.png"]

@@ -44,8 +44,11 @@ def own_more(measured: Measured) -> Finding:
     own, other = (measured.thirds(RSA, text=text) for text in (OWN, OTHER))
     if min(len(own), len(other)) < LEAST:
         return NOT_MEASURED
-    return Finding(f"1 - RSA of the top third {_mean(own, 'top'):.3f} on own text, {_mean(other, 'top'):.3f} on "
-                   "other text",
+    told = "; ".join(f"{name} of the top third {_mean(mine, 'top'):.3f} on own text, {_mean(theirs, 'top'):.3f} "
+                     "on other text" for name, mine, theirs in (
+                         ("1 - RSA", own, other),
+                         ("1 - cosine", *(measured.thirds(SHIFT, text=text) for text in (OWN, OTHER)))))
+    return Finding(told,
                    all(a.top > b.top for a, b in zip(own, other, strict=True)),
                    "weaker effect on texts out of domain [R]")
 

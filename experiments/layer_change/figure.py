@@ -11,6 +11,7 @@ from experiments.layer_change.runs import DISTANCE, OTHER, RANDOM, RSA, SHIFT, M
 
 OWN_LINE, OTHER_LINE = dict(marker="o", markersize=4), dict(linestyle=":", marker="o", markersize=3)
 RANDOM_LINE = dict(linestyle="--", linewidth=1.3)
+LEAST = 1e-5  # of 1 - RSA and 1 - cosine: below is no change
 
 
 def draw(about: dict[str, Any], measured: Sequence[Measured], path: Path) -> None:
@@ -31,12 +32,16 @@ def draw(about: dict[str, Any], measured: Sequence[Measured], path: Path) -> Non
             _by_layer(axes[row, column], each, measure, f"{each.task}, {name}")
         _distance(axes[2, column], each)
         _over_steps(axes[3, column], each)
-    for row in axes:
+    for row in axes[:2]:
+        row[0].set_yscale("log")
+        row[0].set_ylim(LEAST, 1.5)
+    for row in axes[2:]:
         row[0].set_ylim(0, None)
     handles = [line(COLOURS[0], "own text", **OWN_LINE), line(COLOURS[1], "other text", **OTHER_LINE),
                line(GREY, "own text, random directions as long", **RANDOM_LINE),
-               line(COLOURS[2], "bottom third"), line(COLOURS[3], "top third")]
-    legend(figure, handles, 5)
+               line(COLOURS[2], "bottom third"), line(COLOURS[3], "top third"),
+               line(GREY, "band: from the lowest to the highest seed", linewidth=7, alpha=0.3)]
+    legend(figure, handles, 6)
     save(figure, path, f"What fine-tuning changes, layer by layer, {Path(about['settings']['model']).name}, "
                        f"{about['date']}")
 

@@ -85,6 +85,11 @@ class Arm:
         values = self.row[by][curve]
         return values[k - 1] - values[0]
 
+    def band(self, curve: str) -> tuple[float, float]:
+        """Within which 95 % of the halvings have the score of the best of all, less the mean seed's."""
+        halves = self.row["halves"]
+        return tuple(halves[f"{curve}_{side}"][-1] - halves[curve][0] for side in ("low", "high"))
+
 
 class Measured(NamedTuple):
     """What there is of one task: a key of `ARMS` -> arm, those that have curves."""

@@ -10,14 +10,15 @@ from experiments import figures
 from experiments.figures import COLOURS, CONSTANT, GREY, INK
 from experiments.stability.arms import Arm, Measured
 from experiments.tables import written
-from flaxbert.statistics.figures import best_of_k, boxes
+from flaxbert.statistics.figures import boxes
 
 CROSS = {name: value for name, value in figures.CROSS.items() if name != "color"}  # in the colour of its arm
+SMALL = 9  # points squared
 NAMES = {False: "no correction", True: "corrected"}
 
 
 def draw(about: dict[str, Any], measured: Sequence[Measured], folder: Path) -> None:
-    """Writes figure.png (boxes), losses.png, rates.png; of each task best_of_k_TASK.png.
+    """Writes figure.png (boxes), losses.png and rates.png.
 
     Args:
       about: of the record.
@@ -32,28 +33,31 @@ def draw(about: dict[str, Any], measured: Sequence[Measured], folder: Path) -> N
         losses(shown, folder / "losses.png", f"Training loss and score, {ending}")
     if gridded := [each for each in measured if len(each.rates) > 1]:
         rates(gridded, folder / "rates.png", f"Failed runs by learning rate, {ending}")
-    for each in shown:
-        best_of_k([arm.runs() for arm in each.arms.values()], folder / f"best_of_k_{each.task}.png", ending)
 
 
 def losses(measured: Sequence[Measured], path: Path, title: str) -> None:
-    """Training loss against dev score, a panel a task, a dot a seed; dashed: what a constant answer comes to."""
+    """Training loss against dev score, a panel a task, a dot a seed; dashed: what a constant answer comes to.
+
+    The runs of the grid's higher rates, smaller, are there too: most of those that failed are among them.
+    """
     figure, panels = figures.panels(1, len(measured), width=4.1)
-    names = list(dict.fromkeys(arm.name for each in measured for arm in each.arms.values()))
+    names = list(dict.fromkeys(arm.name for each in measured for arm in each.every))
     for axes, each in zip(panels[0], measured, strict=True):
-        for arm in each.arms.values():
+        for arm in each.every:
             runs, colour = arm.runs(), COLOURS[names.index(arm.name)]
+            size = {} if arm in each.arms.values() else {"s": SMALL}
             for marks, of in ((figures.DOT, ~runs.failed), (CROSS, runs.failed)):
-                axes.scatter(arm.losses[of], runs.values()[of], color=colour, **marks)
+                axes.scatter(arm.losses[of], runs.values()[of], color=colour, **marks | size)
         some = each.every[0]
         axes.axvline(some.row["constant_loss"], **CONSTANT)
         axes.axhline(some.runs().baseline, **CONSTANT)
         figures.tidy(axes, f"{each.task}, dev {some.row['metric']}", "training loss, last epoch")
     handles = [*(figures.dot(colour, " ".join(name.split()))
                  for name, colour in zip(names, COLOURS, strict=False)),
+               figures.line(INK, "smaller: higher rates", linestyle="", marker="o", markersize=3),
                figures.line(INK, "failed", linestyle="", marker="x", markersize=6, markeredgewidth=1.5),
                figures.line(GREY, "constant answer", linestyle="--", linewidth=1.1)]
-    figures.legend(figure, handles, 2 * len(measured))
+    figures.legend(figure, handles, 4)
     figures.save(figure, path, title)
 
 

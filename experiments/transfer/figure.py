@@ -3,8 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-COLOURS = {"pre-trained": "#1f6fb2", "random": "#e08a1e"}
-INK, GRID = "#333333", "#e5e5e5"
+import numpy as np
+
+from experiments import figures
+from experiments.figures import COLOURS
 
 
 def draw(about: dict[str, Any], rows: list[dict[str, Any]], path: Path) -> None:
@@ -15,23 +17,14 @@ def draw(about: dict[str, Any], rows: list[dict[str, Any]], path: Path) -> None:
       rows: from `table.compare`.
       path: of the PNG.
     """
-    import matplotlib
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-    figure, axes = plt.subplots(figsize=(8, 1.4 + 0.42 * len(rows)), constrained_layout=True)
+    figure, [[axes]] = figures.panels(1, 1, width=7.4, height=0.8 + 0.42 * len(rows))
+    colours = dict(zip(("pre-trained", "random"), COLOURS, strict=False))
     for y, row in enumerate(rows):
         for (start, scores), shift in zip(row["scores"].items(), (-0.14, 0.14), strict=True):
-            colour = COLOURS[start]
-            axes.scatter(scores, [y + shift] * len(scores), s=26, color=colour, alpha=0.6, linewidths=0,
-                         label=start if y == 0 else None)
-            axes.scatter([sum(scores) / len(scores)], [y + shift], marker="|", s=190, color=colour, linewidths=2)
+            axes.scatter(scores, [y + shift] * len(scores), color=colours[start], **figures.DOT)
+            axes.scatter([np.mean(scores)], [y + shift], marker="|", s=190, color=colours[start], linewidths=2)
     axes.set_yticks(range(len(rows)), [f"{row['task']}  ({row['metric']})" for row in rows])
-    axes.set(xlabel="dev, after the last step")
     axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.set_title(f"What pre-training buys, {about['date']}", color=INK, loc="left")
-    axes.legend(frameon=False, ncols=2, loc="lower right", bbox_to_anchor=(1, 1))
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="x", color=GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
+    figures.tidy(axes, "", "dev, after the last step", grid="x")
+    figures.legend(figure, [figures.dot(colour, start) for start, colour in colours.items()], 2)
+    figures.save(figure, path, f"What pre-training buys, {about['settings']['model']}, {about['date']}")

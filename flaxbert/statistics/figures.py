@@ -40,19 +40,6 @@ def boxes(arms: Sequence[Runs], path: Path, title: str = "") -> None:
     _save(figure, path, title)
 
 
-def best_of_k(arms: Sequence[Runs], path: Path, title: str = "") -> None:
-    """The expected best of k seeds, with its bootstrap interval; arms of one task.
-
-    Args:
-      arms, path, title: as of `boxes`.
-    """
-    plt = _pyplot()
-    figure, axes = plt.subplots(figsize=(6.4, 4.2), constrained_layout=True)
-    _best(axes, arms, [" ".join(arm.name.split()) for arm in arms])
-    _tidy(axes, f"{arms[0].task}, expected dev {arms[0].metric} of the best seed")
-    _save(figure, path, title)
-
-
 def _best(axes: Any, arms: Sequence[Runs], names: Sequence[str]) -> None:
     """A curve and its band for each arm."""
     for number, (arm, name) in enumerate(zip(arms, names, strict=True)):
