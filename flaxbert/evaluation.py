@@ -28,12 +28,14 @@ def evaluate(run: str, split: str = "dev", output: str = "", checkpoint: str = "
       seed: as of `predict.load`.
 
     Returns:
-      {"run", "split", "checkpoint", "examples", "loss", metrics ...}; of a split without labels no scores.
+      {"run", "split", "checkpoint", "examples", "loss", metrics ...}; of a split without labels no scores; of a
+      folder of many seeds "seeds" too, those that were scored.
 
     Raises:
       InputError: no such run, split or file, or one without labels and nothing to write.
     """
-    config, about = records.read_run(Path(run).expanduser())
+    folder = Path(run).expanduser()
+    config, about = records.read_run(folder)
     task = tasks.resolve(config, tuple(about["task"]["labels"]))
     if file:
         examples, report = tasks.read_file(task, file, skip_bad_rows, labels_required=not write)
@@ -54,8 +56,10 @@ def evaluate(run: str, split: str = "dev", output: str = "", checkpoint: str = "
     if write:
         predictor.family.write(Path(file).stem if file else split, outputs, encoded, examples,
                                Path(write).expanduser(), scores if dev is None else dev)
-    return _kept({"run": str(run), "split": file or split, "checkpoint": checkpoint, "examples": len(examples),
-                  **scores}, output)
+    scored = {"seeds": [records.read_run(each)[0].seed for each in records.runs_of(folder, seed)]} \
+        if config.seeds else {}
+    return _kept({"run": str(run), **scored, "split": file or split, "checkpoint": checkpoint,
+                  "examples": len(examples), **scores}, output)
 
 
 def dev_outputs(run: str, checkpoint: str = "best", seed: str = "best") -> tuple[np.ndarray, np.ndarray]:

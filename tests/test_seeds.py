@@ -310,10 +310,12 @@ def test_evaluate_and_export_take_them_too(seeds, tmp_path):
     best = result_of(seeds)["best_seed"]
     scores = evaluation.evaluate(str(seeds))
     want = evaluation.evaluate(str(seeds / f"seed_{best}"))
-    assert scores == {**want, "run": str(seeds)}
+    assert scores == {**want, "run": str(seeds), "seeds": [best]}
     other = evaluation.evaluate(str(seeds), seed=str(1 - best))
     assert other["loss"] == pytest.approx(evaluation.evaluate(str(seeds / f"seed_{1 - best}"))["loss"])
-    assert evaluation.evaluate(str(seeds), seed="ensemble")["loss"] < max(scores["loss"], other["loss"]) + 1e-6
+    ensemble = evaluation.evaluate(str(seeds), seed="ensemble")
+    assert ensemble["loss"] < max(scores["loss"], other["loss"]) + 1e-6
+    assert (other["seeds"], ensemble["seeds"]) == ([1 - best], [0, 1])
     export(seeds, tmp_path / "export")
     answers = flaxbert.load(tmp_path / "export")(TEXTS), flaxbert.load(seeds)(TEXTS)
     for got, wanted in zip(*answers, strict=True):
