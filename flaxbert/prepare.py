@@ -259,6 +259,11 @@ def _rows(config: Config, orders: Sequence[Sequence[Epochs]], total: int,
     return counts, max(slots for together in found for _, slots in together)
 
 
+def replaced(begun: Mapping[str, Any], source: pretrained.Pretrained) -> bool:
+    """Whether --model holds other weights today than when a run began; arguments as of `check_source`."""
+    return not begun.get("backbone") and begun.get("weights") not in (None, source.digest)
+
+
 def check_source(config: Config, begun: Mapping[str, Any], source: pretrained.Pretrained,
                  kept: Collection[int]) -> None:
     """Refuses other weights than a run began with, where going on needs those: checkpoints hold what trains.
@@ -272,7 +277,7 @@ def check_source(config: Config, begun: Mapping[str, Any], source: pretrained.Pr
     Raises:
       InputError: one line.
     """
-    if begun.get("backbone") or begun.get("weights") in (None, source.digest):
+    if not replaced(begun, source):
         return
     taken = {"what its weights are held to": bool(remedies.held(config)),
              "where its distances are measured from": bool(config.diagnose_every),

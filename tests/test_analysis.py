@@ -1,18 +1,20 @@
 """`flaxbert analyze`: two models, their texts, one pass over them, the record; and what cannot be compared."""
 
 import dataclasses
+import functools
 import json
 import shutil
 
+import jax
 import numpy as np
 import pytest
-from small import call, config, refused, write
+from small import as_jax, batch_of, call, config, refused, write
 
 import flaxbert
 from flaxbert import analysis, pretrained, trees
-from flaxbert.analysis import models, record, texts
-from flaxbert.analysis.base import ANALYSES, Settings
-from flaxbert.analysis.models import Pair
+from flaxbert.analysis import attention, figures, models, record, texts
+from flaxbert.analysis.base import ANALYSES, Settings, by_analysis
+from flaxbert.analysis.models import SIDES, Pair
 from flaxbert.analysis.states import Pass, Sample
 from flaxbert.analysis.subject import Subject
 from flaxbert.config import Config
@@ -115,6 +117,16 @@ def test_what_a_run_started_from_is_read_as_finetune_reads_it(run, tiny, monkeyp
     assert calls[-1] == ("moved", "last", "r")
 
 
+def test_weights_that_are_others_today_are_no_start_unless_they_are_named(run, tiny, monkeypatch):
+    config, about = models.records.read_run(run)
+    monkeypatch.setattr(models.records, "read_run", lambda _: (config, {**about, "weights": "others"}))
+    said = refused(models.load, run)
+    assert f"{run}: began from other weights than {tiny} holds today; give --before=MODEL" in said
+    assert models.load(run, tiny).before.source == tiny
+    monkeypatch.setattr(models.records, "read_run", lambda _: (config, {**about, "weights": None}))
+    assert models.load(run).before.source == tiny  # of a run that did not write them down
+
+
 def test_before_is_what_the_run_started_from(run, deep, tiny, tmp_path):
     found, exported = models.load(run), str(tmp_path / "exported")
     assert found.before.source == tiny
@@ -137,6 +149,19 @@ def test_own_text_is_the_runs_dev_and_other_text_another_task(source):
     other = texts.read(Pair(source, source, dataclasses.replace(given, task="toy_choice")), Settings(texts=0))
     assert other["other"].source == "dev of toy_sentence"
     assert len(other["own"].encoded) == 4 * given.max_eval_examples  # each choice with its context
+
+
+@pytest.mark.parametrize(("given", "says"), [
+    (dict(task="custom", text_columns=("a",), label_column="b"), "--task=custom needs a train and a dev file"),
+    (dict(task="mrpc", data_dir="gone"), "--data_dir=gone: no such folder"),
+    (dict(task="pretrain", train_file="gone.txt"), "--train_file=gone.txt: no file gone.txt"),
+])
+def test_own_texts_that_are_gone_are_left_out(source, tmp_path, capsys, given, says):
+    """An export keeps no names of files, and files do not stay where they were."""
+    pair = Pair(source, source, Config.make(max_length=32, **given))
+    assert [*texts.read(pair, Settings(input=str(write(tmp_path / "t.txt", "The cow saw a ring."))))] == ["other"]
+    assert f"{source.source}: its own texts cannot be read ({says}) and are left out" in capsys.readouterr().err
+    assert "--data_dir=none: no such folder" in refused(texts.read, pair, Settings(data_dir="none"))
 
 
 def test_words_that_pre_training_masks_are_put_back(source, text):
@@ -219,12 +244,46 @@ def test_a_run_is_analysed_and_recorded(run, tiny, tmp_path, capsys):
     assert (code, "holds an analysis already" in err) == (2, True)
 
 
+def test_attention_by_layer_head_and_text_and_scores_are_analysed_and_recorded(run, tmp_path, capsys):
+    """What the rows say of attention is what the models say of each text, each sequence in a row of its own."""
+    folder, what = tmp_path / "record", ("attention", "surgery", "landscape")
+    code, out, err = call(capsys, "analyze", f"--after={run}", f"--output={folder}", f"--what={','.join(what)}",
+                          "--texts=12", "--examples=8", "--points=2", "--beyond=0")
+    assert code == 0, err
+    rows = by_analysis(json.loads(line) for line in (folder / record.FILE).read_text().splitlines())
+    pair = models.load(run)
+    look, found = jax.jit(functools.partial(attention.divergences, pair.shape)), {}
+    for name, text in texts.read(pair, Settings(texts=12)).items():
+        batch = as_jax(batch_of(text.encoded, range(len(text.encoded)), packed=False)[1])
+        told = np.asarray(look([pair.encoders[side] for side in SIDES], batch))[batch["sequence"] > 0]
+        found |= {(name, layer + 1, head + 1): (told[:, layer, head].mean(), told[:, layer, head].std())
+                  for layer in range(1) for head in range(2)}
+    said = {(row["text"], row["layer"], row["head"]): (row["value"], row["spread"]) for row in rows["attention"]}
+    assert said.keys() == found.keys()
+    for place, values in found.items():
+        assert said[place] == pytest.approx(values, rel=1e-3), place
+    assert len({round(mean, 6) for mean, _ in said.values()}) == 4  # none passes for another
+    [line] = [row[1:] for row in attention.table(rows["attention"]) if row[0] == "1"]
+    for number, name in enumerate(("own", "other")):
+        heads = [said[name, 1, head][0] for head in (1, 2)]
+        assert line[3 * number:3 * number + 3] == [f"{np.mean(heads):.4g}", f"{max(heads):.4g}",
+                                                   str(1 + np.argmax(heads))]
+    scores = {(row["end"], row["reverted"], row["measure"]): row["value"] for row in rows["surgery"]}
+    ends = {row["at"]: row["value"] for row in rows["landscape"] if row["measure"] == "loss"}
+    assert ends[1.0] == pytest.approx(scores["top", 0, "loss"], abs=1e-6)
+    assert ends[1.0] != pytest.approx(scores["bottom", 1, "loss"], abs=1e-6)
+    assert json.loads((folder / "analysis.json").read_text())["analyses"] == dict.fromkeys(what, "measured")
+    for name in what:
+        assert f"{name}: {ANALYSES[name].about}" in out
+        assert (folder / f"{name}.png").stat().st_size > 10_000
+
+
 def test_what_was_measured_before_an_error_is_kept(tiny, tmp_path, capsys):
     folder, file = tmp_path / "record", write(tmp_path / "t.txt", "The cow saw a red ring.")
     code, out, err = call(capsys, "analyze", f"--before={tiny}", f"--after={tiny}", f"--output={folder}",
                           "--what=distance,rsa,cka", "--tokens=2", f"--input={file}")
     assert code == 2
-    said = "rsa, other text, layer 0: 2 tokens are too few, 3 are needed; give more text, or more --tokens"
+    said = "rsa, other text, layers 0, 1: 2 tokens are too few, 3 are needed; give more text, or more --tokens"
     assert [line.removeprefix("flaxbert: ") for line in err.splitlines()[-2:]] == [
         f"{folder}: holds what was measured before: distance", said]
     rows = [json.loads(line) for line in (folder / record.FILE).read_text().splitlines()]
@@ -252,10 +311,41 @@ def test_what_was_measured_before_an_interrupt_is_kept(tiny, tmp_path, monkeypat
     assert not any((tmp_path / "none").iterdir())  # nothing was measured before it
 
 
+def test_what_goes_wrong_is_said_of_the_analysis_that_it_went_wrong_in(tiny, tmp_path, monkeypatch):
+    def states(folder, **given):
+        with pytest.raises(ValueError, match=r"JSON compliant|no picture"):
+            flaxbert.analyze(tiny, tiny, output=str(tmp_path / folder), texts=5, **given)
+        return json.loads((tmp_path / folder / "analysis.json").read_text())["analyses"]
+    monkeypatch.setattr("flaxbert.analysis.shift.measure", lambda _: [{"layer": 0, "value": np.nan}])
+    found = states("rows", what="distance,shift,cka")
+    assert "JSON compliant" in found.pop("shift")
+    assert found == {"distance": "measured", "cka": "not begun"}
+
+    def draw(*_):
+        raise ValueError("no picture")
+    monkeypatch.setattr("flaxbert.analysis.distance.figure", draw)
+    assert states("picture", what="distance,cka") == {"distance": "measured", "cka": "not begun"}
+
+
+@pytest.mark.parametrize(("given", "says"), [
+    (dict(after="none"), "none"),
+    (dict(what="distance,rsa", input="none.tsv"), "none.tsv"),
+    (dict(what="distance,attention", max_length=999), "--max_length=999: the models have positions for 64 tokens"),
+    (dict(what="distance,probes", conll_dir="none"), "none: no such folder"),
+    (dict(what="distance,surgery", data_dir="none"), "--data_dir=none: "),
+])
+def test_bad_input_is_told_before_anything_is_measured_and_leaves_no_folder(run, tmp_path, given, says):
+    folder = tmp_path / "record"
+    assert says in refused(flaxbert.analyze, **{"before": "", "after": run, "output": str(folder), **given})
+    assert not folder.exists()
+
+
 def test_a_record_is_not_mixed_with_other_things(run, tmp_path):
-    assert "holds a run or a model already; give another folder" in refused(record.claim, run)
-    assert "cannot be written (File exists)" in refused(record.claim, str(write(tmp_path / "file", "x")))
-    assert record.claim("") is None
+    assert "holds a run or a model already; give another folder" in refused(record.free, run)
+    file = write(tmp_path / "file", "x")
+    said = refused(flaxbert.analyze, "", run, what="distance", output=str(file))
+    assert f"--output={file}: cannot be written (File exists)" in said
+    assert record.free("") is None
 
 
 def test_a_model_beside_itself_has_not_changed(tiny, capsys):
@@ -270,17 +360,38 @@ def test_a_model_beside_itself_has_not_changed(tiny, capsys):
 
 def test_too_few_tokens_are_told_with_layer_and_text(tiny, tmp_path):
     file = str(write(tmp_path / "t.txt", "The cow saw a red ring."))
-    assert ("cka, other text, layer 0: 3 tokens are too few, 4 are needed"
+    assert ("cka, other text, layers 0, 1: 3 tokens are too few, 4 are needed"
             in refused(flaxbert.analyze, tiny, tiny, what="cka", input=file, max_length=3))
 
 
-def test_a_constant_representation_is_told_with_layer_and_text(source, tmp_path):
-    pair = Pair(source, changed(source, lambda name, x: 0 * x if "layer_1/mlp/layer_norm/scale" in name else x))
-    settings = Settings(input=str(write(tmp_path / "t.txt", "The cow saw a red ring.")), what=("rsa", "cka"))
-    subject = Subject(pair, settings)
-    said = refused(ANALYSES["rsa"].measure, subject)
-    assert said.startswith("rsa, other text, layer 2: ")
-    assert said.endswith("tokens are all equally alike, so the correlation is undefined")
-    said = refused(ANALYSES["cka"].measure, subject)
-    assert said.startswith("cka, other text, layer 2: all ")
-    assert "tokens have the same vector" in said
+@pytest.mark.parametrize(("spoilt", "told"), [
+    (("scale",), {"rsa": "tokens are all equally alike, so the correlation is undefined",
+                  "cka": "tokens have the same vector"}),
+    (("scale", "bias"), {"rsa": "vectors of zeros", "cka": "the same vector", "shift": "vectors of zeros"}),
+], ids=["constant", "zeros"])
+def test_a_collapsed_layer_has_no_value_and_the_others_have(source, tmp_path, capsys, spoilt, told):
+    def collapse(name, x):
+        return 0 * x if any(f"layer_1/mlp/layer_norm/{leaf}" in name for leaf in spoilt) else x
+    settings = Settings(input=str(write(tmp_path / "t.txt", "The cow saw a red ring.")), what=STREAMING)
+    subject = Subject(Pair(source, changed(source, collapse)), settings)
+    for name in STREAMING:
+        rows = ANALYSES[name].measure(subject)
+        json.dumps(rows, allow_nan=False)
+        undefined = {2} if name in told else set()
+        assert {row["layer"] for row in rows if row["value"] is None} == undefined, name
+        assert {row["layer"] for row in rows} == {0, 1, 2}
+        lines = [line for line in capsys.readouterr().err.splitlines() if ", layer 2" in line]
+        assert [line.startswith(f"flaxbert: {name}, other text, layer 2: ") and told[name] in line
+                for line in lines] == [True] * len(undefined)
+        figures.lines(rows, tmp_path / "x.png", ANALYSES[name].bounds)
+        assert record.by_layer(rows)[-1][0] == "2"
+
+
+def test_states_that_are_not_finite_are_told_with_side_and_layer(source, tmp_path):
+    """Weights may be finite and too large all the same."""
+    huge = changed(source, lambda name, x: 1.5e38 * x if "layer_0/mlp/layer_norm/scale" in name else x)
+    settings = Settings(input=str(write(tmp_path / "t.txt", "The cow saw a red ring.")), what=STREAMING)
+    subject = Subject(Pair(source, huge), settings)
+    for name in ("cka", "attention"):
+        assert (f"--after={source.source}: its states are not finite from layer 1 on; its weights are too large"
+                in refused(ANALYSES[name].measure, subject)), name

@@ -57,6 +57,16 @@ def test_divergence_neither_underflows_nor_loses_what_is_nearly_the_same():
     np.testing.assert_allclose(told, want, rtol=0.02)
 
 
+@pytest.mark.parametrize("size", [1e-2, 1e-4, 1e-6])
+def test_divergence_of_what_is_nearly_the_same_has_all_its_digits(size):
+    rng = np.random.default_rng(0)
+    p = rng.dirichlet(np.ones(16), 20).astype(np.float32)
+    q = (p * (1 + size * rng.normal(size=p.shape))).astype(np.float32)
+    t = (p.astype(np.float64) - q) / (p.astype(np.float64) + q)
+    want = ((p.astype(np.float64) + q) * (2 * t * np.arctanh(t) + np.log1p(-t * t))).sum(-1) / 4
+    np.testing.assert_allclose(jensen_shannon(p, q), want, rtol=1e-5)
+
+
 @pytest.fixture(scope="module")
 def looked(encoders, batch):
     """Of the first encoder: states as they are, and states and attention where that is kept."""

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from small import TINY, lively, refused
 
-from flaxbert import analysis, heads, pretrained
+from flaxbert import analysis, heads, pretrained, trees
 from flaxbert.analysis import forgetting, models
 from flaxbert.analysis.base import Settings
 from flaxbert.analysis.subject import Subject
@@ -42,6 +42,16 @@ def test_an_encoder_whose_words_are_gone_guesses_among_all(subject, tmp_path):
     assert forgetting.table(rows)[0] == ["text", "measure", "before", "after"]
     forgetting.figure(rows, tmp_path / "x.png")
     assert (tmp_path / "x.png").stat().st_size > 10_000
+
+
+def test_a_loss_that_is_not_finite_is_told_with_its_side(subject):
+    """Weights may be finite and too large all the same."""
+    before = subject.pair.before
+    huge = trees.map_named(lambda name, x: 1.5e38 * x if name.endswith("mlp/layer_norm/scale") else x,
+                           before.params)
+    pair = models.Pair(before, dataclasses.replace(before, params=huge))
+    assert (f"--after={before.source}: what it says of masked words is not finite"
+            in refused(forgetting.measure, Subject(pair, subject.settings)))
 
 
 def test_masks_are_a_function_of_the_seed(subject):

@@ -1,6 +1,8 @@
 """The way between models: distances, the plane through three, and losses on both."""
 
+import dataclasses
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from flaxbert.analysis import landscape, models
 from flaxbert.analysis.base import Settings
 from flaxbert.analysis.scoring import Scorer
 from flaxbert.analysis.subject import Subject
+from flaxbert.config import Config
 
 
 def tree(*values):
@@ -76,7 +79,7 @@ def subject(tuned):
 
 @pytest.fixture(scope="module")
 def scorer(subject):
-    return Scorer(subject.pair, "last")
+    return Scorer(subject.pair, subject.dev, "last")
 
 
 @pytest.fixture(scope="module")
@@ -131,11 +134,35 @@ def test_rows_tell_where_each_point_is(subject, own, rows, tmp_path):
     assert (tmp_path / "x.png").stat().st_size > 20_000
 
 
-def test_a_third_model_is_read_and_one_of_another_task_refused(own, tuned, tiny):
-    assert equal(landscape.third(str(tuned), "last", own, "toy_sentence"), own)
-    assert "no run on the task" in refused(landscape.third, tiny, "last", own, "toy_sentence")
+def test_points_that_are_near_each_other_have_lines_of_their_own():
+    rows = [{"kind": "line", "at": float(at), "measure": "loss", "value": number}
+            for number, at in enumerate(landscape.on_line(401, 0.5))]
+    table = landscape.table(rows)
+    assert len({line[0] for line in table}) == 1 + 401
+    assert dict(table)["a = 1"] == landscape.cell(next(row["value"] for row in rows if row["at"] == 1))
+
+
+def test_a_third_model_is_read_and_another_one_refused(subject, own, tuned, tiny, monkeypatch):
+    pair = subject.pair
+
+    def third(run, pair=pair):
+        return landscape.third(str(run), "last", pair, own)
+    assert equal(third(tuned), own)
+    assert "no run on the task" in refused(third, tiny)
+    of_cola = models.Pair(pair.before, pair.after, Config.make(task="cola"))
     assert (f"--others={tuned}: its task is toy_sentence, that of --after is cola"
-            in refused(landscape.third, str(tuned), "last", own, "cola"))
+            in refused(third, tuned, of_cola))
+    # Weights of the same shapes do not make the same model.
+    others = dataclasses.replace(pair.after, config=dataclasses.replace(pair.shape, layer_norm_eps=1e-5))
+    monkeypatch.setattr(models, "read", lambda *_: (others, pair.config))
+    assert "layer_norm_eps is 1e-12 and 1e-05" in refused(third, tuned)
+    words = SimpleNamespace(get_vocab=lambda: {**pair.tokenizer.get_vocab(), "cow": 0})
+    others = dataclasses.replace(pair.after, tokenizer=words)
+    assert "1 tokens of the vocabularies differ, first 'cow'" in refused(third, tuned)
+    params = trees.map_named(lambda name, x: x * np.nan if name == "head/bias" else x, pair.after.params)
+    others = dataclasses.replace(pair.after, params=params)
+    assert "--others=" in (said := refused(third, tuned))
+    assert "of the numbers of head/bias 2 are not finite" in said
 
 
 def test_models_without_a_line_or_a_plane_are_refused_before_anything_is_scored(subject, own, monkeypatch):

@@ -55,6 +55,12 @@ def test_thirds_leave_the_embeddings_out():
     assert np.isnan(thirds(np.zeros(4)).share)
 
 
+def test_a_measure_without_a_value_in_some_layer_is_left_out():
+    rows = [{"text": "own", "layer": layer, "measure": measure, "value": value}
+            for measure, value in ((RSA, None), (CKA, 0.5)) for layer in range(2)]
+    assert [each["measure"] for each in following.by_measure(rows)] == [CKA]
+
+
 def test_random_directions_are_as_long_and_their_own():
     rng = np.random.default_rng(0)
     before = {"a": {"kernel": rng.normal(size=(30, 20)).astype(np.float32)}, "b": np.ones(40, np.float32)}

@@ -146,6 +146,19 @@ def test_states_are_those_of_first_sub_tokens(subject):
     assert probes.asked(subject.pair, subject.both, task, alone, "x", found).states is not found.states
 
 
+def test_words_that_are_one_input_have_one_control_label(subject):
+    """The tokenizer of these models knows no case."""
+    task = tasks.get("toy_token")
+    given = TokenExamples([["The", "cow"], ["the", "Cow", "ring"]], [[0, 1], [2, 3, 4]], [0, 0], ["0", "1"])
+    the, cow, again, other, ring = probes.asked(subject.pair, subject.both, task, given, "x").words
+    assert (the, cow) == (again, other)
+    assert len({the, cow, ring}) == 3
+    labels = np.arange(40, dtype=np.int32)
+    for seed in range(4):
+        [a, b], [c, d, _] = control_labels([the, cow], labels, [again, other, ring], seed)
+        assert (a, b) == (c, d)
+
+
 def test_a_folder_that_no_probe_reads_is_refused(subject):
     def checked(what=("probes",), task="toy_token", **given):
         config = None if task is None else Config.make(task=task)
@@ -154,9 +167,9 @@ def test_a_folder_that_no_probe_reads_is_refused(subject):
     for given in (dict(), dict(task=None), dict(task="conll2003", conll_dir="other")):
         assert "--data_dir=x: probes read it of a run on conll2003_pos or " in refused(
             checked, data_dir="x", **given)
-    checked(task="conll2003", data_dir="x")
     checked(("probes", "surgery"), data_dir="x")  # which scores on it
-    checked(conll_dir="x")
+    assert "x: no such folder" in refused(checked, task="conll2003", data_dir="x")
+    assert "x: no such folder" in refused(checked, conll_dir="x")
 
 
 def test_files_in_columns_are_read_three_ways_and_no_sentence_twice(subject, tmp_path):

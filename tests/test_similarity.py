@@ -188,13 +188,16 @@ def test_shift_of_known_angles():
 
 def test_mean_shift_of_portions():
     before, after = normal(20, 3, 4), normal(20, 3, 4)
-    sums = Sums(3, "own")
+    sums = Sums(3)
     for part in (slice(0, 13), slice(13, 20)):
         sums.take(np.arange(20)[part], before[part], after[part])
     cosines = (before * after).sum(-1) / np.linalg.norm(before, axis=-1) / np.linalg.norm(after, axis=-1)
-    assert sums.total / sums.count == pytest.approx((1 - cosines).mean(axis=0), abs=1e-6)
+    expected = np.transpose([(1 - cosines).mean(axis=0), cosines.std(axis=0)])
+    np.testing.assert_allclose([sums.moments(layer) for layer in range(3)], expected, atol=1e-6)
     after[2, 1] = 0
-    assert refused(sums.take, np.arange(20), before, after).startswith("shift, own text, layer 1: 1 of 20 tokens")
+    sums.take(np.arange(20), before, after)
+    assert refused(sums.moments, 1).startswith("1 of 20 tokens are vectors of zeros")
+    assert sums.moments(0)[0] > 0  # the other layers have theirs
 
 
 # --- samples

@@ -54,7 +54,7 @@ def test_nothing_put_back_is_the_run_and_everything_the_pre_trained_encoder(subj
             assert value(rows, end, 0, measure) == pytest.approx(said[measure], abs=1e-6)
     assert value(rows, "bottom", 1, "loss") != value(rows, "bottom", 0, "loss")
     # The other way round: the pre-trained model's whole encoder under the run's head.
-    scorer = Scorer(subject.pair, "last")
+    scorer = Scorer(subject.pair, subject.dev, "last")
     start = pretrained.load(subject.pair.before.source).params["bert"]
     want = scorer.scores(scorer.placement.put({**scorer.params, "bert": start}))
     assert value(rows, "bottom", 1, "loss") == pytest.approx(want["loss"], abs=1e-6)
@@ -74,12 +74,11 @@ def test_rows_go_to_a_table_and_a_picture(rows, tmp_path):
     assert (tmp_path / "x.png").stat().st_size > 10_000
 
 
-def test_what_a_run_is_scored_on(text, tmp_path):
-    found = dev_of(Config.make(task="pretrain", train_file=text, max_length=32), "")
-    assert len(found.head(1)) == 1  # documents, whose words are their labels
-    assert "elsewhere: no such folder" in refused(dev_of, Config.make(task="mrpc"), str(tmp_path / "elsewhere"))
-
-
-def test_a_model_without_a_task_is_refused(tiny):
+def test_what_a_run_is_scored_on(tiny, text, tmp_path):
     model = pretrained.load(tiny)
-    assert "which task" in refused(Scorer, models.Pair(model, model))
+
+    def found(data_dir="", **given):
+        return dev_of(models.Pair(model, model, Config.make(**given) if given else None), data_dir)
+    assert len(found(task="pretrain", train_file=text, max_length=32).head(1)) == 1  # documents: words are labels
+    assert "elsewhere: no such folder" in refused(found, str(tmp_path / "elsewhere"), task="mrpc")
+    assert "which task" in refused(found)

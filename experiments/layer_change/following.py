@@ -146,10 +146,10 @@ def changes(source: Pretrained, encoders: Mapping[int, Mapping[str, Any]], confi
 
 
 def by_measure(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows of analyses with the values of all layers together, from the lowest."""
+    """The rows of analyses with the values of all layers together, from the lowest; where each has one."""
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:
         groups.setdefault((row.get("text", ""), row["measure"]), []).append(row)
     return [{"text": text, "measure": measure, "tokens": own[0].get("tokens"),
              "values": [round(row["value"], 7) for row in sorted(own, key=lambda row: row["layer"])]}
-            for (text, measure), own in groups.items()]
+            for (text, measure), own in groups.items() if all(row["value"] is not None for row in own)]

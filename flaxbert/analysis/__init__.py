@@ -27,22 +27,20 @@ def analyze(**settings: Any) -> list[Row]:
 def measured(**settings: Any) -> Iterator[list[Row]]:
     """`analyze`, but the rows of one analysis after the other, each as soon as it is in the record."""
     from flaxbert.analysis import models
-    from flaxbert.analysis.record import Record, claim
+    from flaxbert.analysis.record import Record, free
     from flaxbert.analysis.subject import Subject
     chosen = Settings.make(**settings)
-    folder = claim(chosen.output)
+    folder = free(chosen.output)
     pair = models.load(chosen.after, chosen.before, chosen.checkpoint)
     if pair.before.fingerprint == pair.after.fingerprint:
         note(f"{pair.before.source} and {pair.after.source}: the same encoder, to the last bit: nothing changed "
              "in it")
     subject = Subject(pair, chosen)
     for name in chosen.what:
-        ANALYSES[name].own("check", lambda subject: None)(subject)
+        ANALYSES[name].check(subject)
     with Record(folder, subject) as record:
         for name in chosen.what:
-            rows = ANALYSES[name].measure(subject)
-            record.add(name, rows)
-            yield rows
+            yield record.measure(name)
 
 
 def describe(rows: list[Row]) -> str:

@@ -33,11 +33,13 @@ def jensen_shannon(p: jax.Array, q: jax.Array) -> jax.Array:
     """The divergence of distributions over the last axis, in nats; [..., S], [..., S] -> [...].
 
     With m = (p + q) / 2 and t = (p - q) / (p + q) it is 1/2 sum_s m ((1 + t) log(1 + t) + (1 - t) log(1 - t)):
-    nothing underflows, 0 log 0 is 0, and what is nearly the same keeps its digits, since no large terms cancel.
+    nothing underflows, and 0 log 0 is 0. For small t that is t^2, what is left of t - t; there it is computed as
+    2 t artanh(t) + log(1 - t^2), about 2 t^2 - t^2, so that what is nearly the same keeps its digits.
     """
     both = p + q
     t = (p - q) / jnp.maximum(both, jnp.finfo(both.dtype).tiny)
-    each = xlog1py(1 + t, t) + xlog1py(1 - t, -t)
+    each = jnp.where(abs(t) < 0.5, t * (jnp.log1p(t) - jnp.log1p(-t)) + jnp.log1p(-t * t),
+                     xlog1py(1 + t, t) + xlog1py(1 - t, -t))
     return jnp.maximum((both * each).sum(-1) / 4, 0)
 
 
@@ -94,6 +96,8 @@ def measure(subject: Subject) -> list[Row]:
         with parallel.memory_told(f"sequences of {text.encoded.lengths.max()} tokens: try a smaller --max_length"):
             sums = inference.outputs(pair.placed, text.encoded, f"attention on {text.source}", into=Sums())
         mean, spread = sums.moments
+        if not np.isfinite(mean).all():
+            subject.both.run(text.encoded, ())  # raises: it finds of which model, and in which layer first
         rows += [{"text": name, "layer": layer + 1, "head": head + 1, "measure": "Jensen-Shannon divergence, nats",
                   "value": float(value), "spread": float(spread[layer, head]), "tokens": sums.count}
                  for (layer, head), value in np.ndenumerate(mean)]

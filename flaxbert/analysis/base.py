@@ -3,7 +3,7 @@
 An analysis is a module of this folder with
 
     measure(subject) -> rows        always; `subject.Subject` is two models, the texts and the settings
-    check(subject)                  where models can lack what it needs: raises before anything is measured
+    check(subject)                  where models or files can lack what it needs: raises before any is measured
     collector(subject, text)        where `Analysis.streams`: what takes in the states of a text, see `states.py`;
                                     `measure` finds it again as `subject.collected(NAME)[text]`
     figure(rows, path)              where lines over the layers (`figures.lines`) would not do
@@ -58,6 +58,17 @@ class Analysis:
         """What its module has by this name, or the default."""
         return getattr(self.module, name, default)
 
+    def check(self, subject: Any) -> None:
+        """Reads what it looks at; raises `InputError` where that, or what else it needs, is not to be had.
+
+        Args:
+          subject: a `subject.Subject`.
+        """
+        for setting, what in FIRST.items():
+            if setting in self.reads:
+                getattr(subject, what)
+        self.own("check", lambda subject: None)(subject)
+
     def measure(self, subject: Any) -> list[Row]:
         """Its rows.
 
@@ -73,6 +84,8 @@ class Analysis:
 ONLY_WITH = {"text_columns": "input", "grid": "others"}  # settings that another one would leave idle
 ALWAYS = ("after", "before", "output", "what", "checkpoint")
 TEXTS = ("input", "text_columns", "data_dir", "texts", "max_length", "seed")  # of what looks at texts
+# Setting -> what of a subject the analyses look at that read it: that is there before anything is measured.
+FIRST = {"texts": "texts", "examples": "dev"}
 
 ANALYSES: dict[str, Analysis] = {analysis.name: analysis for analysis in (
     Analysis("distance", "How far the parameters went, by layer and kind of matrix: absolute, relative, cosine."),

@@ -16,7 +16,7 @@ Letters: N tokens, n at a time, S = L + 1 states of a token, D and E widths.
 import numpy as np
 
 from flaxbert.analysis.base import Row
-from flaxbert.analysis.states import naming
+from flaxbert.analysis.states import Values
 from flaxbert.analysis.subject import Subject
 from flaxbert.analysis.texts import Text
 from flaxbert.errors import InputError
@@ -154,12 +154,10 @@ def collector(subject: Subject, text: Text) -> Layers:
 
 
 def measure(subject: Subject) -> list[Row]:
-    """{"text", "layer", "measure", "value", "tokens"}: of all tokens of a text."""
-    rows = []
-    for text, layers in subject.collected("cka").items():
-        for layer, moments in enumerate(layers.moments):
-            with naming("cka", text, layer):
-                value = moments.cka()
-            rows.append({"text": text, "layer": layer, "measure": "unbiased linear cka", "value": value,
-                         "tokens": moments.count})
+    """{"text", "layer", "measure", "value", "tokens"}: of all tokens of a text; None where a layer has none."""
+    values = Values("cka")
+    rows = [{"text": text, "layer": layer, "measure": "unbiased linear cka",
+             "value": values.of(text, layer, moments.cka), "tokens": moments.count}
+            for text, layers in subject.collected("cka").items() for layer, moments in enumerate(layers.moments)]
+    values.tell()
     return rows

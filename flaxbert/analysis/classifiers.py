@@ -11,7 +11,7 @@ Letters: W words, D width, U hidden units, C labels, B words a batch.
 Source: Hewitt and Liang 2019 (1909.03368).
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -111,12 +111,12 @@ def _best(params: list, states: jax.Array) -> jax.Array:
     return logits(params, states).argmax(-1)
 
 
-def control_labels(words: Sequence[str], labels: np.ndarray, others: Sequence[str],
+def control_labels(words: Sequence[Hashable], labels: np.ndarray, others: Sequence[Hashable],
                    seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Labels that say nothing but which word it is: every word type has one, drawn from the labels of all words.
 
     Args:
-      words: W words that train.
+      words: W words that train, as the encoder sees them: what is one input to it has one label.
       labels: [W] their labels, whose distribution is drawn from.
       others: W' words that are asked about.
 

@@ -10,6 +10,7 @@ A text of the task tells less than others: what the task taught of such texts ma
 """
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -49,6 +50,9 @@ def scores(pair: Pair, encoded: Encoded, family: PretrainingFamily, what: str = 
       pair: whose `before` has a head for masked words.
       encoded: sequences from `family.encode_tokens`.
       what: names the progress bar.
+
+    Raises:
+      InputError: a loss is not finite.
     """
     model = heads.PretrainingModel(pair.shape, 0, jnp.float32)
     head = pair.placement.put(pair.before.params["mlm"])
@@ -59,6 +63,9 @@ def scores(pair: Pair, encoded: Encoded, family: PretrainingFamily, what: str = 
         backbone = Backbone([Head(model, family, each)], pair.placement, first)
         first = first or backbone
         found[side] = family.scores(backbone.outputs([encoded], f"masked words, {what} {side}")[0], encoded, None)
+        if not math.isfinite(found[side]["loss"]):
+            raise InputError(f"--{side}={getattr(pair, side).source}: what it says of masked words is not finite; "
+                             "its weights are too large, as of a run that diverged")
     return found
 
 

@@ -20,7 +20,7 @@ import jax
 import numpy as np
 
 from flaxbert import heads, trees
-from flaxbert.analysis import models, own_figures, scoring
+from flaxbert.analysis import models, own_figures
 from flaxbert.analysis.base import Row, cell, names
 from flaxbert.analysis.models import Pair
 from flaxbert.analysis.scoring import Scorer, finite
@@ -87,21 +87,20 @@ def on_plane(corners: np.ndarray, grid: int, beyond: float) -> tuple[np.ndarray,
 
 
 def check(subject: Subject) -> None:
-    """Raises `InputError` where nothing tells which task `after` is of, or --others is no such run."""
+    """Raises `InputError` where --others is no run that has a place beside the two."""
     pair, settings = subject.pair, subject.settings
-    scoring.check(pair)
     if settings.others:
-        third(settings.others, settings.checkpoint, pair.after.params, pair.config.task)
+        third(settings.others, settings.checkpoint, pair, pair.after.params)
 
 
 def measure(subject: Subject) -> list[Row]:
     """Loss and metrics at each point of the line, and of the plane where --others names a third model."""
     pair, settings = subject.pair, subject.settings
-    scorer = Scorer(pair, settings.checkpoint, settings.data_dir, settings.examples)
+    scorer = Scorer(pair, subject.dev, settings.checkpoint)
     own = trees.to_host(scorer.params)
     corners = {"before": start(pair, own), "after": own}
     if settings.others:
-        corners["others"] = third(settings.others, settings.checkpoint, own, scorer.task)
+        corners["others"] = third(settings.others, settings.checkpoint, pair, own)
     where = coordinates([*corners.values()])  # first of all: not every two or three models have a line or a plane
     at = on_line(settings.points, settings.beyond)
     places = [{"kind": "line", "at": float(a)} for a in at]
@@ -121,26 +120,27 @@ def start(pair: Pair, own: Mapping[str, Any]) -> dict[str, Any]:
     return {**own, **{part: given[part] for part in own if part in given and part not in heads.OWN}}
 
 
-def third(run: str, checkpoint: str, own: Mapping[str, Any], task: str) -> dict[str, Any]:
+def third(run: str, checkpoint: str, pair: Pair, own: Mapping[str, Any]) -> dict[str, Any]:
     """w2: the parameters of another run.
 
     Args:
       run: as `after` of `models.load`.
       checkpoint: best or last.
+      pair: to whose `after` it is a third.
       own: the parameters of `after`.
-      task: that it is of.
 
     Raises:
-      InputError: it is of another task, or its parameters are not of the shapes of `own`, or not finite.
+      InputError: it is of another task, shape or vocabulary, lacks parameters of `own`, or has some that are not
+        finite.
     """
     model, config = models.read(run, checkpoint)
+    task = pair.config.task
     refuse([f"its task is {config.task}, that of --after is {task}"] if config and config.task != task else [],
            f"--others={run}")
-    params = model.params
-    params = {part: params[part] for part in own if part in params}
+    models.comparable(pair.after, model)
+    params = {part: model.params[part] for part in own if part in model.params}
     refuse(trees.mismatches(params, own), f"--others={run}: no run on the task of --after")
-    bad = [name for name, leaf in trees.flatten(params).items() if not np.isfinite(leaf).all()]
-    refuse([f"{bad[0]} holds numbers that are not finite; the run diverged"] if bad else [], f"--others={run}")
+    models.sound(model, "others")
     return params
 
 
@@ -165,10 +165,11 @@ figure = own_figures.landscape
 def table(rows: Sequence[Row]) -> list[list[str]]:
     """A line for each point of the line, and for each model on the plane; its grid is in the rows alone."""
     measures = names(rows, "measure")
-    value: dict[str, dict[str, float]] = {}
+    value: dict[float | str, dict[str, float]] = {}
     for row in rows:
-        if row["kind"] == "line" or "corner" in row:
-            point = f"a = {row['at']:.3g}" if row["kind"] == "line" else f"{row['corner']} on the plane"
+        point = row["at"] if row["kind"] == "line" else row.get("corner")
+        if point is not None:
             value.setdefault(point, {})[row["measure"]] = row["value"]
     return [["point", *measures],
-            *([point, *(cell(told[name]) for name in measures)] for point, told in value.items())]
+            *([f"{point} on the plane" if isinstance(point, str) else f"a = {point:g}",
+               *(cell(told[name]) for name in measures)] for point, told in value.items())]

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from flaxbert import fingerprint, parallel, pretrained, records, trees
+from flaxbert import fingerprint, parallel, prepare, pretrained, records, trees
 from flaxbert.bert import BertConfig
 from flaxbert.config import Config
 from flaxbert.errors import InputError
@@ -34,10 +34,9 @@ class Pair:
     config: Config | None = None
 
     def __post_init__(self):
-        _same_shape(self.before, self.after)
-        _same_vocabulary(self.before, self.after)
+        comparable(self.before, self.after)
         for side in SIDES:
-            _finite(getattr(self, side), side)
+            sound(getattr(self, side), side)
 
     @property
     def shape(self) -> BertConfig:
@@ -84,7 +83,8 @@ def load(after: str, before: str = "", checkpoint: str = "best") -> Pair:
       checkpoint: best or last, of runs that are named.
 
     Raises:
-      InputError: as `Pair`; no such model, or nothing says what `after` started from.
+      InputError: as `Pair`; no such model, or nothing says what `after` started from, or that holds other weights
+        today.
     """
     model, config = read(after, checkpoint)
     if before:
@@ -95,9 +95,13 @@ def load(after: str, before: str = "", checkpoint: str = "best") -> Pair:
         why = "started from random weights" if is_run else "is no run"
         raise InputError(f"--before is needed: {model.source} {why}, so nothing says which pre-trained model to "
                          "compare it with")
-    known = records.read_run(folder)[1].get("backbone") or {}  # of a run that never changes its encoder
+    about = records.read_run(folder)[1]
+    known = about.get("backbone") or {}  # of a run that never changes its encoder
     start = pretrained.load(known.get("model", config.model), known.get("checkpoint", "best"),
                             revision=known.get("revision", ""))
+    if prepare.replaced(about, start):
+        raise InputError(f"{model.source}: began from other weights than {config.model} holds today; give "
+                         "--before=MODEL with those, or with what to compare it with")
     return Pair(start, model, config)
 
 
@@ -117,6 +121,12 @@ def read(name: str, checkpoint: str = "best") -> tuple[Pretrained, Config | None
         return model, records.read_run(folder)[0]
     mark = model.settings.get("flaxbert") or {}
     return model, Config.from_json(mark["settings"]) if "settings" in mark else None
+
+
+def comparable(before: Pretrained, after: Pretrained) -> None:
+    """Raises `InputError` where the shapes or the vocabularies of two models differ."""
+    _same_shape(before, after)
+    _same_vocabulary(before, after)
 
 
 def _same_shape(before: Pretrained, after: Pretrained) -> None:
@@ -142,10 +152,10 @@ def _same_vocabulary(before: Pretrained, after: Pretrained) -> None:
                      f"{first!r}, whose numbers are {numbers}; only models of one vocabulary see the same text")
 
 
-def _finite(model: Pretrained, side: str) -> None:
-    """Raises `InputError` with the first leaf that holds a NaN or an infinity."""
+def sound(model: Pretrained, flag: str) -> None:
+    """Raises `InputError` with the first leaf that holds a NaN or an infinity; `flag` is what named the model."""
     for name, leaf in trees.flatten(model.params).items():
         if not np.isfinite(leaf).all():
             count = int((~np.isfinite(leaf)).sum())
-            raise InputError(f"--{side}={model.source}: of the numbers of {name} {count} are not finite; the run "
+            raise InputError(f"--{flag}={model.source}: of the numbers of {name} {count} are not finite; the run "
                              "diverged or the file is damaged")

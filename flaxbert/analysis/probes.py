@@ -6,6 +6,7 @@ the training split, and are asked about the words of half as many of dev: other 
     control        the accuracy of the same probe on labels that say nothing but which word it is
     selectivity    accuracy - control: what the layer tells, above what the probe can learn by heart
 
+Words are the same where the tokenizer makes the same pieces of them: The and the, where case does not count.
 A word of dev that does not train has a control label that nobody can know; `seen` is the share of those that do.
 
 Source: Hewitt and Liang 2019 (1909.03368), for selectivity; Tenney et al. 2019 (1905.05950) and Merchant et al.
@@ -28,7 +29,7 @@ from flaxbert.analysis.states import Pass, Sample
 from flaxbert.analysis.subject import Subject
 from flaxbert.config import Config
 from flaxbert.errors import InputError, note
-from flaxbert.families.token import by_sentence
+from flaxbert.families.token import by_sentence, pieces
 from flaxbert.progress import bar
 from flaxbert.tasks.base import Task, TokenExamples
 from flaxbert.tasks.conll import marks_spans
@@ -44,13 +45,13 @@ class Asked:
 
     Attributes:
       examples: its sentences.
-      words: W words of all of them.
+      words: W words of all of them, as the encoder sees them: their pieces.
       labels: [W] int32.
       states: side -> [S, W, D], the embeddings' output and L layers.
     """
 
     examples: TokenExamples
-    words: list[str]
+    words: list[tuple[int, ...]]
     labels: np.ndarray
     states: dict[str, np.ndarray]
 
@@ -88,26 +89,30 @@ def read(name: str, folder: str, sentences: int) -> tuple[Task, dict[str, TokenE
 def asked(pair: Pair, both: Pass, task: Task, examples: TokenExamples, what: str,
           like: Asked | None = None) -> Asked:
     """The words of sentences, with the states of both models; those of `like` where its sentences are the same."""
-    words = list(itertools.chain.from_iterable(examples.words))
     labels = np.fromiter(itertools.chain.from_iterable(examples.labels), np.int32)
     if like and like.examples.words == examples.words:
-        return Asked(examples, words, labels, like.states)
+        return Asked(examples, like.words, labels, like.states)
     longest = min(pair.shape.max_position_embeddings, pair.tokenizer.model_max_length)
     family = families.make(task, Config.make(task=task.name, max_length=longest))
     encoded = family.encode(pair.tokenizer, examples, what)
     sample = Sample(encoded.firsts, (pair.layers + 1, pair.shape.hidden_size))  # each word has one, in their order
     both.run(encoded, [sample], f"states of {what}")
+    ids, begins = pieces(pair.tokenizer, [*itertools.chain.from_iterable(examples.words)], longest - 2, what)
+    words = [tuple(ids[begin:end].tolist()) for begin, end in itertools.pairwise(begins)]
     return Asked(examples, words, labels, {side: getattr(sample, side) for side in SIDES})
 
 
 def check(subject: Subject) -> None:
-    """Raises `InputError` where --data_dir would be read by no analysis."""
+    """Raises `InputError` where --data_dir would be read by no analysis, or the files cannot be read."""
     pair, settings = subject.pair, subject.settings
     of_run = pair.config and pair.config.task in COLUMNS and not settings.conll_dir
     others = [name for name in settings.what if name != "probes" and "data_dir" in ANALYSES[name].reads]
     if settings.data_dir and not of_run and not others:
         raise InputError(f"--data_dir={settings.data_dir}: probes read it of a run on {' or '.join(COLUMNS)}; "
                          "--conll_dir names their files for all others")
+    if folder := folder_of(pair, settings):
+        for name in COLUMNS:
+            read(name, folder, settings.sentences)
 
 
 def measure(subject: Subject) -> list[Row]:

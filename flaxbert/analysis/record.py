@@ -18,21 +18,15 @@ MEASURED, WAITS, STOPPED = "measured", "not begun", "interrupted"  # what analys
 NO_LAYER = "none"  # in tables
 
 
-def claim(output: str) -> Path | None:
-    """The folder that --output names, made if need be; None where it names none.
+def free(output: str) -> Path | None:
+    """The folder that --output names, which is not made; None where it names none.
 
     Raises:
-      InputError: it holds an analysis, a run or the like already, or cannot be written.
+      InputError: it holds an analysis, a run or the like already.
     """
     if not output:
         return None
     folder = Path(output).expanduser()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / ".writable").touch()
-        (folder / ".writable").unlink()
-    except OSError as error:
-        raise InputError(f"--output={output}: cannot be written ({error.strerror})") from error
     for file, what in TAKEN.items():
         if (folder / file).exists():
             raise InputError(f"--output={output}: holds {what} already; give another folder, or delete it")
@@ -40,51 +34,62 @@ def claim(output: str) -> Path | None:
 
 
 class Record:
-    """The folder of an analysis as it grows: after each `add` it holds what was measured, and says what was not.
+    """The folder of analyses as it grows: after each `measure` it holds what was measured, and says what was not.
 
-    A context: where an analysis cannot be measured, or somebody stops it, what was added stays, and a line tells.
+    A context: makes the folder. Where an analysis cannot be measured, or somebody stops it, what was measured
+    before stays, and a line tells.
 
     Args:
-      folder: from `claim`; None: nothing is written.
+      folder: from `free`; None: nothing is written.
       subject: a `subject.Subject`.
+
+    Raises:
+      InputError: the folder cannot be written.
     """
 
     def __init__(self, folder: Path | None, subject: Any):
         self._folder, self._subject = folder, subject
         self._rows: dict[str, Sequence[Row]] = {}
         self._state = dict.fromkeys(subject.settings.what, WAITS)
+        self._begun = ""  # the analysis that was begun last
 
     def __enter__(self) -> "Record":
+        if self._folder:
+            _make(self._folder)
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        waiting = [name for name, state in self._state.items() if state == WAITS]
-        if not self._rows or not self._folder or not waiting:
+        if not self._rows or not self._folder or WAITS not in self._state.values():
             return
-        self._state[waiting[0]] = " ".join(str(error).split()) if isinstance(error, Exception) else STOPPED
+        if self._state[self._begun] == WAITS:
+            self._state[self._begun] = " ".join(str(error).split()) if isinstance(error, Exception) else STOPPED
         self._tell()
         note(f"{self._folder}: holds what was measured before: {', '.join(self._rows)}")
 
-    def add(self, name: str, rows: Sequence[Row]) -> None:
-        """Takes in the rows of an analysis, and writes them, its table and its picture."""
-        self._rows[name], self._state[name] = rows, MEASURED
-        if not self._folder:
-            return
-        part = self._folder / f"{FILE}.part"
-        part.write_text("".join(json.dumps(row, allow_nan=False) + "\n" for own in self._rows.values()
-                                for row in own), "utf-8")
-        part.replace(self._folder / FILE)
-        self._tell()
-        analysis, picture = ANALYSES[name], self._folder / f"{name}.png"
-        if draw := analysis.own("figure", None):
-            draw(rows, picture)
-        else:
-            figures.lines(rows, picture, analysis.bounds)
+    def measure(self, name: str) -> list[Row]:
+        """The rows of an analysis, once they, its table and its picture are written; errors are its own."""
+        self._begun, analysis = name, ANALYSES[name]
+        rows = analysis.measure(self._subject)
+        found = {**self._rows, name: rows}
+        if self._folder:
+            part = self._folder / f"{FILE}.part"
+            part.write_text("".join(json.dumps(row, allow_nan=False) + "\n" for own in found.values()
+                                    for row in own), "utf-8")
+            part.replace(self._folder / FILE)
+        self._rows, self._state[name] = found, MEASURED  # only now is it true
+        if self._folder:
+            self._tell()
+            picture = self._folder / f"{name}.png"
+            if draw := analysis.own("figure", None):
+                draw(rows, picture)
+            else:
+                figures.lines(rows, picture, analysis.bounds)
+        return rows
 
     def _tell(self) -> None:
         """Writes analysis.json and table.md."""
         subject = self._subject
-        looked_at = subject.__dict__.get("texts", {})  # only if some analysis asked for them
+        looked_at = subject.__dict__.get("texts", {})  # only where some analysis looks at them
         records.write_json(self._folder / "analysis.json", {
             "analyses": self._state, "settings": dataclasses.asdict(subject.settings),
             "versions": records.versions(), "models": subject.pair.describe(),
@@ -96,6 +101,16 @@ class Record:
         sections += [f"## {name}\n\n{ANALYSES[name].about}\n\n{markdown(table(name, own))}\n\n"
                      f"![{name}]({name}.png)\n" for name, own in self._rows.items()]
         (self._folder / "table.md").write_text("\n".join(sections), "utf-8")
+
+
+def _make(folder: Path) -> None:
+    """Makes a folder where there is none; raises `InputError` where it cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".writable").touch()
+        (folder / ".writable").unlink()
+    except OSError as error:
+        raise InputError(f"--output={folder}: cannot be written ({error.strerror})") from error
 
 
 def table(analysis: str, rows: Sequence[Row]) -> list[list[str]]:

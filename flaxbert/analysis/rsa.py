@@ -14,7 +14,7 @@ from collections.abc import Callable
 import numpy as np
 
 from flaxbert.analysis.base import Row
-from flaxbert.analysis.states import Sample, naming
+from flaxbert.analysis.states import Sample, Values
 from flaxbert.analysis.subject import Subject
 from flaxbert.analysis.texts import Text
 from flaxbert.errors import InputError, note
@@ -169,18 +169,21 @@ def collector(subject: Subject, text: Text) -> Similarities:
 
 
 def measure(subject: Subject) -> list[Row]:
-    """{"text", "layer", "measure", "value", "tokens"}: rsa, and where there are anchors anchored rsa."""
-    rows = []
+    """{"text", "layer", "measure", "value", "tokens"}: rsa, and where there are anchors anchored rsa.
+
+    The value is None in a layer where it is undefined.
+    """
+    rows, values = [], Values("rsa")
     for text, found in subject.collected("rsa").items():
         chosen, anchor = found.is_token, found.is_anchor
         others = chosen & ~anchor
         for layer, (before, after) in enumerate(zip(found.before, found.after, strict=True)):
-            with naming("rsa", text, layer):
-                rows.append({"text": text, "layer": layer, "measure": "rsa", "tokens": int(chosen.sum()),
-                             "value": rsa(before[chosen], after[chosen])})
-                if others.sum() >= LEAST and anchor.any():
-                    rows.append({"text": text, "layer": layer, "measure": "anchored rsa",
-                                 "tokens": int(others.sum()), "anchors": int(anchor.sum()),
-                                 "value": anchored_rsa(before[others], after[others], before[anchor],
-                                                       after[anchor], found.words)})
+            rows.append({"text": text, "layer": layer, "measure": "rsa", "tokens": int(chosen.sum()),
+                         "value": values.of(text, layer, rsa, before[chosen], after[chosen])})
+            if others.sum() >= LEAST and anchor.any():
+                rows.append({"text": text, "layer": layer, "measure": "anchored rsa",
+                             "tokens": int(others.sum()), "anchors": int(anchor.sum()),
+                             "value": values.of(text, layer, anchored_rsa, before[others], after[others],
+                                                before[anchor], after[anchor], found.words)})
+    values.tell()
     return rows

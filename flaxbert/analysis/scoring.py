@@ -7,7 +7,6 @@ from typing import Any
 from flaxbert import parallel, predict, tasks
 from flaxbert.analysis.models import Pair
 from flaxbert.backbone import Backbone
-from flaxbert.config import Config
 from flaxbert.errors import InputError
 from flaxbert.evaluation import split_of
 from flaxbert.tasks.base import Split
@@ -21,25 +20,23 @@ class Scorer:
       placement: of all parameters to be scored.
       metrics: names of the task's metrics, the main one first, and `loss`.
       task: its name.
-      examples: the first ones of dev.
+      examples: what is scored.
 
     Args:
       pair: whose `after` has a head.
+      dev: examples of its task, from `dev_of`.
       checkpoint: best or last.
-      data_dir: where the task's files are now, if not where they were.
-      count: examples at most; 0: all of dev.
 
     Raises:
-      InputError: `after` has no head for a task, or no dev split with labels is found.
+      InputError: `after` has no head for a task.
     """
 
-    def __init__(self, pair: Pair, checkpoint: str = "best", data_dir: str = "", count: int = 0):
-        check(pair)
+    def __init__(self, pair: Pair, dev: Split, checkpoint: str = "best"):
         self._predictor = predict.load(pair.after.source, checkpoint)
         family, self.placement = self._predictor.family, self._predictor.placement
         self.params = self._predictor.head.params
         self.task = pair.config.task
-        self.examples = dev_of(pair.config, data_dir).head(count)
+        self.examples = dev
         self._encoded = self._predictor.encode(self.examples, "dev")
         self._first = Backbone([self._predictor.head], self.placement)
         self.metrics = (*family.task.metrics, "loss")
@@ -58,20 +55,25 @@ class Scorer:
         return self._predictor.family.scores(outputs, self._encoded, self.examples)
 
 
-def check(pair: Pair) -> None:
-    """Raises `InputError` where nothing tells which task `after` is of."""
-    if pair.config is None:
-        raise InputError(f"--after={pair.after.source}: nothing says which task it is of; give a run of ours or "
-                         "an export of one")
-
-
 def finite(value: float) -> float | None:
     """The number, or None where it is none: far from all models a loss may be infinite."""
     return float(value) if math.isfinite(value) else None
 
 
-def dev_of(config: Config, data_dir: str) -> Split:
-    """The dev split of a run, as it was read."""
+def dev_of(pair: Pair, data_dir: str = "") -> Split:
+    """The dev split of the run that `after` is, as it was read.
+
+    Args:
+      pair: the models.
+      data_dir: where the task's files are now, if not where they were.
+
+    Raises:
+      InputError: nothing tells which task `after` is of; its files cannot be read, or have no labels.
+    """
+    config = pair.config
+    if config is None:
+        raise InputError(f"--after={pair.after.source}: nothing says which task it is of; give a run of ours or "
+                         "an export of one")
     found = split_of(config, "dev", data_dir)
     if tasks.get(config.task).kind != "pretraining" and found.labels is None:
         raise InputError(f"--after: {config.task} has no labels in its dev split here")

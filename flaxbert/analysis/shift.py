@@ -6,7 +6,7 @@ Letters: N tokens, n at a time, S = L + 1 states of a token, D width.
 import numpy as np
 
 from flaxbert.analysis.base import Row
-from flaxbert.analysis.states import naming
+from flaxbert.analysis.states import Values
 from flaxbert.analysis.subject import Subject
 from flaxbert.analysis.texts import Text
 from flaxbert.errors import InputError
@@ -38,35 +38,47 @@ class Sums:
 
     Args:
       layers: S.
-      text: for messages.
     """
 
-    def __init__(self, layers: int, text: str):
-        self._text, self.count = text, 0
-        self.total, self.squares = np.zeros(layers), np.zeros(layers)
+    def __init__(self, layers: int):
+        self.count, self._undefined = 0, {}
+        self._total, self._squares = np.zeros(layers), np.zeros(layers)
 
     def take(self, numbers: np.ndarray, before: np.ndarray, after: np.ndarray) -> None:
         """See `states.Collector`."""
         self.count += len(numbers)
-        for layer in range(len(self.total)):
-            with naming("shift", self._text, layer):
+        for layer in range(len(self._total)):
+            try:
                 found = shift(before[:, layer], after[:, layer])
-            self.total[layer] += found.sum()
-            self.squares[layer] += np.square(found).sum()
+            except InputError as error:
+                self._undefined.setdefault(layer, error)
+                continue
+            self._total[layer] += found.sum()
+            self._squares[layer] += np.square(found).sum()
+
+    def moments(self, layer: int) -> tuple[float, float]:
+        """Mean and standard deviation of a layer; raises `InputError` as `shift`."""
+        if layer in self._undefined:
+            raise self._undefined[layer]
+        mean = self._total[layer] / self.count
+        return float(mean), float(max(self._squares[layer] / self.count - mean ** 2, 0) ** 0.5)
 
 
 def collector(subject: Subject, text: Text) -> Sums:
     """Of all tokens of a text."""
-    return Sums(subject.pair.layers + 1, text.name)
+    return Sums(subject.pair.layers + 1)
 
 
 def measure(subject: Subject) -> list[Row]:
-    """{"text", "layer", "measure", "value", "spread", "tokens"}: mean and standard deviation over tokens."""
-    rows = []
+    """{"text", "layer", "measure", "value", "spread", "tokens"}: mean and standard deviation over tokens.
+
+    Both are None in a layer where a vector has no direction.
+    """
+    rows, values = [], Values("shift")
     for text, sums in subject.collected("shift").items():
-        means = sums.total / sums.count
-        spreads = np.sqrt(np.maximum(sums.squares / sums.count - means ** 2, 0))
-        rows += [{"text": text, "layer": layer, "measure": "1 - cosine", "value": float(mean),
-                  "spread": float(spread), "tokens": sums.count}
-                 for layer, (mean, spread) in enumerate(zip(means, spreads, strict=True))]
+        for layer in range(subject.pair.layers + 1):
+            mean, spread = values.of(text, layer, sums.moments, layer) or (None, None)
+            rows.append({"text": text, "layer": layer, "measure": "1 - cosine", "value": mean, "spread": spread,
+                         "tokens": sums.count})
+    values.tell()
     return rows

@@ -4,8 +4,7 @@ Letters: R rows, T tokens a row, n tokens at a time, N tokens of a sample, D wid
 S = L + 1 states of a token, of which number 0 is the embeddings' output.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import jax
@@ -16,7 +15,7 @@ from flaxbert import parallel
 from flaxbert.analysis.models import SIDES, Pair
 from flaxbert.bert import Bert
 from flaxbert.data import Encoded
-from flaxbert.errors import InputError
+from flaxbert.errors import InputError, note
 from flaxbert.inference import Inference
 
 TOKENS_AT_A_TIME = 2048
@@ -32,8 +31,8 @@ class Collector(Protocol):
 class _Buffer:
     """Gathers the pieces that `Inference` hands out, for collectors that like many tokens at a time."""
 
-    def __init__(self, collectors: Sequence[Collector]):
-        self._collectors = collectors
+    def __init__(self, pair: Pair, collectors: Sequence[Collector]):
+        self._pair, self._collectors = pair, collectors
         self._pieces: list[tuple[int, np.ndarray]] = []
         self._count = 0
 
@@ -44,12 +43,17 @@ class _Buffer:
             self.flush()
 
     def flush(self) -> None:
-        """Hands on what is there."""
+        """Hands on what is there; raises `InputError` where a number is none."""
         if not self._pieces:
             return
         numbers = np.concatenate([begin + np.arange(len(values)) for begin, values in self._pieces])
         states = np.concatenate([values for _, values in self._pieces])
         self._pieces, self._count = [], 0
+        sound = np.isfinite(states).all(axis=(0, 3))
+        if not sound.all():
+            number, layer = np.argwhere(~sound)[0]
+            raise InputError(f"--{SIDES[number]}={getattr(self._pair, SIDES[number]).source}: its states are not "
+                             f"finite from layer {layer} on; its weights are too large, as of a run that diverged")
         for each in self._collectors:
             each.take(numbers, states[:, 0], states[:, 1])
 
@@ -73,8 +77,12 @@ class Pass:
         return jnp.stack(found, axis=2)
 
     def run(self, encoded: Encoded, collectors: Sequence[Collector], what: str = "") -> None:
-        """Hands the states of every token to the collectors; `what` names the progress bar."""
-        buffer = _Buffer(collectors)
+        """Hands the states of every token to the collectors; `what` names the progress bar.
+
+        Raises:
+          InputError: some are not finite; side and layer are told.
+        """
+        buffer = _Buffer(self._pair, collectors)
         with parallel.memory_told(f"sequences of {encoded.lengths.max()} tokens: try a smaller --max_length"):
             self._inference.outputs(self._pair.placed, encoded, what, into=buffer)
         buffer.flush()
@@ -104,10 +112,34 @@ class Sample:
             kept[:, at[wanted]] = states[wanted].swapaxes(0, 1)
 
 
-@contextmanager
-def naming(analysis: str, text: str, layer: int) -> Iterator[None]:
-    """Puts analysis, text and layer before the message of an `InputError`."""
-    try:
-        yield
-    except InputError as error:
-        raise InputError(f"{analysis}, {text} text, layer {layer}: {error}") from None
+class Values:
+    """What an analysis says of layers, one by one: of a collapsed one, say, nothing can be said.
+
+    Args:
+      analysis: its name.
+    """
+
+    def __init__(self, analysis: str):
+        self._analysis, self._defined = analysis, False
+        self._undefined: dict[tuple[str, int], str] = {}
+
+    def of(self, text: str, layer: int, measure: Callable, *given: Any) -> Any:
+        """`measure(*given)`, or None where that raises an `InputError`."""
+        try:
+            value = measure(*given)
+        except InputError as error:
+            self._undefined.setdefault((text, layer), str(error))
+            return None
+        self._defined = True
+        return value
+
+    def tell(self) -> None:
+        """A line for each text and reason why layers have no value; raises the first where none at all has one."""
+        layers: dict[tuple[str, str], list[str]] = {}
+        for (text, layer), reason in self._undefined.items():
+            layers.setdefault((text, reason), []).append(str(layer))
+        for (text, reason), those in layers.items():
+            line = f"{self._analysis}, {text} text, layer{'s' * (len(those) > 1)} {', '.join(those)}: {reason}"
+            if not self._defined:
+                raise InputError(line)
+            note(f"{line}; left out")

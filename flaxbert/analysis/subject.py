@@ -3,10 +3,11 @@
 from functools import cached_property
 from typing import Any
 
-from flaxbert.analysis import texts
+from flaxbert.analysis import scoring, texts
 from flaxbert.analysis.base import ANALYSES, Settings
 from flaxbert.analysis.models import Pair
 from flaxbert.analysis.states import Pass
+from flaxbert.tasks.base import Split
 
 
 class Subject:
@@ -22,8 +23,13 @@ class Subject:
 
     @cached_property
     def texts(self) -> dict[str, texts.Text]:
-        """`texts.OWN`, where there is a run that tells it, and `texts.OTHER`; read when first asked for."""
+        """`texts.OWN`, where it can be had, and `texts.OTHER`; read when first asked for."""
         return texts.read(self.pair, self.settings)
+
+    @cached_property
+    def dev(self) -> Split:
+        """The first --examples of the dev split of the run; read when first asked for."""
+        return scoring.dev_of(self.pair, self.settings.data_dir).head(self.settings.examples)
 
     @cached_property
     def both(self) -> Pass:

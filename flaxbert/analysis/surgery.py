@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from flaxbert.activations import below
-from flaxbert.analysis import own_figures, scoring
+from flaxbert.analysis import own_figures
 from flaxbert.analysis.base import Row, cell, names
 from flaxbert.analysis.scoring import Scorer, finite
 from flaxbert.analysis.subject import Subject
@@ -46,15 +46,10 @@ def cuts(layers: int) -> Iterator[tuple[str, int]]:
     return ((end, k) for end in ENDS for k in range(layers + 1))
 
 
-def check(subject: Subject) -> None:
-    """Raises `InputError` where nothing tells which task `after` is of."""
-    scoring.check(subject.pair)
-
-
 def measure(subject: Subject) -> list[Row]:
     """The task's metrics and the loss for each end and k; see `base`."""
-    pair, settings = subject.pair, subject.settings
-    scorer = Scorer(pair, settings.checkpoint, settings.data_dir, settings.examples)
+    pair = subject.pair
+    scorer = Scorer(pair, subject.dev, subject.settings.checkpoint)
     before, layers, rows = pair.placed["before"], pair.layers, []
     known: dict[tuple[str, ...], dict[str, float]] = {}
     with bar(2 * layers + 1, "layers reverted", unit="models") as progress:

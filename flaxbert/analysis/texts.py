@@ -4,6 +4,7 @@ Every token of a sequence counts, [CLS] and [SEP] too.
 """
 
 import dataclasses
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,7 +49,7 @@ class Text:
 
 
 def read(pair: Pair, settings: Settings) -> dict[str, Text]:
-    """OWN, where a run tells its task, and OTHER.
+    """OWN, where a run tells its task and the files are there, and OTHER.
 
     Raises:
       InputError: a file cannot be read, or holds no text; or --max_length is more than the model takes.
@@ -60,7 +61,14 @@ def read(pair: Pair, settings: Settings) -> dict[str, Text]:
         raise InputError(f"--max_length={settings.max_length}: out of range; valid: 3 to {longest}")
     found = {OTHER: _other(pair, settings, longest)}
     if pair.config:
-        found = {OWN: _own(pair, pair.config, settings), **found}
+        try:
+            found = {OWN: _own(pair, pair.config, settings), **found}
+        except InputError as error:
+            if settings.data_dir:  # which says where they are
+                raise
+            reason = re.split(r"; | \(", str(error))[0]  # without its advice, which is for those who train
+            note(f"{pair.after.source}: its own texts cannot be read ({reason}) and are left out; --data_dir says "
+                 "where a task's files are, --input takes any texts")
     elif settings.data_dir:
         raise InputError(f"--data_dir={settings.data_dir}: {pair.after.source} is no run, so it has no task")
     else:
