@@ -35,7 +35,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     # A minute: does everything work.
     "tiny": {**_COMMON, **_TOYS, "tasks": ("toy_pair", "toy_token"), "epochs": 1.0, "eval_examples": 64,
              "limits": ("toy_pair=96", "toy_token=96")},
-    # About an hour on two CPU cores.
+    # About an hour on two CPU cores that do nothing else.
     "small": {**_COMMON, **training.at_hand(_REAL, _TOYS)},
     # An accelerator. Devlin chose the best of four rates on dev; here all tasks have the same.
     "paper": {**_COMMON, **_REAL, "model": "bert-base-uncased", "batch_size": 32, "seeds": 5, "eval_examples": 0,
