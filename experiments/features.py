@@ -11,15 +11,11 @@ from flaxbert.errors import InputError
 
 FINE_TUNED = "fine-tuned"
 
-FLAGS = {"model": f"The pre-trained model: {', '.join(training.MODELS)}, or what flaxbert's --model takes.",
-         "seeds": "Runs of each kind, seeds 0, 1, ...",
-         "epochs": "Epochs of fine-tuning.", "rate": "Peak learning rate of fine-tuning.",
-         "batch_size": "Examples a step of fine-tuning.",
+FLAGS = {**training.FLAGS, "seeds": "Runs of each kind, seeds 0, 1, ...", "epochs": "Epochs of fine-tuning.",
+         "rate": "Peak learning rate of fine-tuning.", "batch_size": "Examples a step of fine-tuning.",
          "feature_epochs": "Epochs of the heads on the frozen model.", "feature_rate": "Their peak learning rate.",
          "feature_batch_size": "Examples a step of theirs.",
          "head_width": "Units of the BiLSTM in each direction; 0: half the model's width.",
-         "limits": "Training examples, TASK=NUMBER each; of a task that is not named all.",
-         "eval_examples": "Score the first so many dev examples; 0: all.",
          "cache_dir": "Where the states of the frozen model are kept."}
 
 _COMMON = {"rate": 5e-5, "feature_rate": 1e-3, "head_width": 0, "batch_size": 16, "feature_batch_size": 32,

@@ -107,10 +107,10 @@ def claims(kept: Kept) -> Iterator[tuple[str, ...]]:
         told = {verdict: [each["task"] for each in mine if each["verdict"] == verdict]
                 for verdict in dict.fromkeys(each["verdict"] for each in mine)}
         yield (f"**{claim.name}.** {claim.says}", f"[{kept.name}]({kept.name}/README.md)", kept.command,
-               "; ".join(f"{each['task']}: {each['found']}" for each in mine if each["found"]),
+               "<br>".join(f"{each['task']}: {each['found']}" for each in mine if each["found"]),
                "; ".join(dict.fromkeys(each["published"] for each in mine if each["published"])),
                next(iter(told)) if len(told) == 1 else
-               "; ".join(f"{verdict}: {', '.join(tasks)}" for verdict, tasks in told.items()) or NOTHING)
+               "; ".join(f"{verdict}: {', '.join(those)}" for verdict, those in told.items()) or NOTHING)
 
 
 def claim_table(every: list[Kept]) -> str:
@@ -126,7 +126,8 @@ def claim_table(every: list[Kept]) -> str:
 
 def metrics(every: list[Kept]) -> str:
     """Markdown: what the scores of the table are, since their tasks are named there alone."""
-    names = {each["task"] for kept in every for each in (kept.summary.get("findings") or {}).get("claims", ())}
+    names = {each["task"] for kept in every for each in (kept.summary.get("findings") or {}).get("claims", ())
+             if each["found"]}
     of: dict[str, list[str]] = {}
     for name in sorted(names & tasks.TASKS.keys()):
         of.setdefault(tasks.get(name).main_metric, []).append(name)

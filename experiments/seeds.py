@@ -15,6 +15,10 @@ from flaxbert.config import Config
 from flaxbert.statistics.runs import Runs, scores_of
 from flaxbert.train import finetune
 
+# Texts of the flags of a study of many seeds.
+FLAGS = {"dtype": "Arithmetic of the encoder, as flaxbert's --dtype.",
+         "seeds_per_program": "Runs at a time, as flaxbert's --seeds_per_program."}
+
 
 @contextmanager
 def trained(**settings: Any) -> Iterator[tuple[Path, Config]]:

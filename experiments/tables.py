@@ -33,9 +33,13 @@ def where(about: dict[str, Any]) -> str:
     Args:
       about: of the record.
     """
-    cores = f"{about['cores']} processor core{'s' * (about['cores'] != 1)}"
-    device = f"{about['devices']} x {about['device']} ({cores})"
-    return f"Measured {about['date']} with `--preset={about['preset']}` on {device}, {commits(about)}"
+    return f"Measured {about['date']} with `--preset={about['preset']}` on {device(about)}, {commits(about)}"
+
+
+def device(about: dict[str, Any]) -> str:
+    """What a record was measured on."""
+    return (f"{about['devices']} x {about['device']} ({about['cores']} processor core"
+            f"{'s' * (about['cores'] != 1)})")
 
 
 def commits(about: dict[str, Any]) -> str:

@@ -24,6 +24,11 @@ DATA = {"arc_easy": "data/arc", "cola": "data/glue/CoLA", "conll2003": "data/con
         "qqp": "data/glue/QQP", "rte": "data/glue/RTE", "sick_e": "data/sick", "sick_r": "data/sick",
         "squad": "data/squad", "sst2": "data/glue/SST-2", "stsb": "data/glue/STS-B"}
 FILES = {"qqp": {"dev": "heldout.tsv"}}  # split -> file, where it is not the task's own
+# Texts of the flags that most studies have.
+FLAGS = {"model": f"The pre-trained model: {', '.join(MODELS)}, or what flaxbert's --model takes.",
+         "batch_size": "Examples a step.",
+         "limits": "Training examples, TASK=NUMBER each; of a task that is not named all.",
+         "eval_examples": "Score the first so many dev examples; 0: all."}
 TOYS = tuple(task.name for task in tasks.TASKS.values() if task.generate)
 
 

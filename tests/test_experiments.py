@@ -468,8 +468,8 @@ def test_freezing_costs_and_saves_against_no_frozen_layer():
     assert [(each.found, each.verdict) for each in verdicts] == [
         ("1 of 3: -0.010 (-0.010 to -0.010, 2 seeds)", "confirmed"),
         ("2 of 3: -0.120 (-0.374 to +0.134, 2 seeds)", "not confirmed at this size"),
-        ("1 and 2 of 3 layers frozen: 0.70 and 0.40 of the seconds, the latter 0.50 with computing the states",
-         "confirmed")]
+        ("1 and 2 of 3 layers frozen: 0.70 and 0.40 of the seconds, the latter 0.50 with computing the states "
+         "(2 seeds)", "confirmed")]
     # One seed has no interval; of one number of frozen layers no depth can be told.
     assert [each.verdict for each in judge(claims.CLAIMS, [
         (each.task, each) for each in claims.of([row for row in found if not row["point"]["seed"]])])] == [

@@ -111,7 +111,7 @@ def test_points_are_the_cross_product_and_what_a_point_trains(monkeypatch):
     def trained(**settings):
         given.update(settings)
         raise Stop
-    monkeypatch.setattr(study, "trained", trained)
+    monkeypatch.setattr(study.seeds, "trained", trained)
     for point, anew in ((found[0], False), (found[-1], True)):
         with pytest.raises(Stop):
             study.measure_point(point, SETTINGS)

@@ -57,7 +57,7 @@ def test_tasks_that_differ_are_told_apart():
     row = next(gallery.claims(kept("stability", told)))
     assert row[2] == ("`python -m experiments.run stability --preset=small`, "
                       "`python -m experiments.run stability --preset=small --tasks=d`")
-    assert row[3] == "a: 1 of 25; b: 2 of 25; c: 3 of 25; e: +0.1, one seed"
+    assert row[3] == "a: 1 of 25<br>b: 2 of 25<br>c: 3 of 25<br>e: +0.1, one seed"
     assert row[4] == "5 of 25 [R]"
     assert row[5] == "confirmed: a, c; not confirmed at this size: b; not measured: d, e"
 

@@ -44,6 +44,11 @@ ALIKE, APART = (0.8,) * 12, (0.5,) * 6 + (0.9,) * 6
 def test_the_lead_of_equally_good_seeds_is_luck_and_that_of_better_ones_stays():
     found = verdicts(row(ALIKE), row(APART, epochs=20.0, corrected=True))
     assert found["F few epochs"][1] == "confirmed"
+    arm = curves.Arm(kept(row(ALIKE))[0])
+    low, high = arm.band("other")
+    assert low < arm.lead("other") < high
+    assert f"gives {arm.lead('other'):+.3f} ({low:+.3f} to {high:+.3f} by halving, 12 seeds)" in (
+        found["F few epochs"][0])
     assert found["F many epochs, corrected"][1] == "not confirmed at this size"
     assert {found[f"F {name}"] for name in ("few epochs, corrected", "many epochs")} == {("", "not measured")}
     # From five seeds on even of these only luck is to be had.

@@ -2,27 +2,20 @@
 
 from typing import Any
 
-from experiments import training
+from experiments import seeds, training
 from experiments.claims import judge
 from experiments.few_sample import arms, claims, figure, table
 from experiments.records import Records
-from experiments.seeds import kept, trained
 from flaxbert.errors import InputError
 
 QUESTION = "What do bias correction, re-initialised top layers and more epochs change on few examples?"
 CLAIMS = claims.CLAIMS
 
-FLAGS = {"model": f"The pre-trained model: {', '.join(training.MODELS)}, or what flaxbert's --model takes.",
-         "tasks": "Only these tasks.",
+FLAGS = {**training.FLAGS, "tasks": "Only these tasks.",
          "seeds": "Runs of each arm, seeds 1, 2, ...",
          "epochs": "Epochs of the arms: few, many.",
          "reinit_layers": "So many top layers, and the pooler, are drawn anew in half of the arms.",
-         "rate": "Peak learning rate.",
-         "batch_size": "Examples a step.",
-         "limits": "Training examples, TASK=NUMBER each; of a task that is not named all.",
-         "eval_examples": "Score the first so many dev examples; 0: all.",
-         "dtype": "Arithmetic of the encoder, as flaxbert's --dtype.",
-         "seeds_per_program": "Runs at a time, as flaxbert's --seeds_per_program."}
+         "rate": "Peak learning rate.", **seeds.FLAGS}
 
 _COMMON = {"epochs": ("3", "6"), "eval_examples": 0, "dtype": "float32", "seeds_per_program": "auto"}
 
@@ -56,12 +49,12 @@ def points(settings: dict[str, Any]) -> list[dict[str, Any]]:
 
 def measure_point(point: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
     """All seeds of an arm: dev after the last step, so that nothing is chosen there."""
-    with trained(**training.settings_of(point["task"], settings), recipe="zhang", epochs=point["epochs"],
+    with seeds.trained(**training.settings_of(point["task"], settings), recipe="zhang", epochs=point["epochs"],
                  learning_rate=point["rate"], bias_correction=point["bias_correction"],
                  reinit_layers=point["reinit_layers"], reinit_pooler=point["reinit_layers"] > 0,
                  dtype=settings["dtype"], seeds=range(1, point["seeds"] + 1),
                  seeds_per_program=settings["seeds_per_program"]) as (folder, _):
-        return kept(folder)
+        return seeds.kept(folder)
 
 
 def report(record: Records) -> dict[str, Any]:

@@ -10,14 +10,11 @@ from flaxbert.errors import InputError
 
 QUESTION = "Does one recipe, one layer on the pre-trained model and a few epochs, work on every kind of task?"
 
-FLAGS = {"model": f"The pre-trained model: {', '.join(training.MODELS)}, or what flaxbert's --model takes.",
-         "tasks": "Only these tasks.", "seeds": "Runs from pre-trained weights of each task, seeds 0, 1, ...",
-         "random_seeds": "The same from random weights; 0: none.",
-         "epochs": "Epochs of every run.", "rate": "Peak learning rate on all tasks.",
-         "rates": "More of them on --rates_task; none: only --rate.", "rates_task": "The task of --rates.",
-         "batch_size": "Examples a step.",
-         "limits": "Training examples, TASK=NUMBER each; of a task that is not named all.",
-         "eval_examples": "Score the first so many dev examples; 0: all."}
+FLAGS = {**training.FLAGS, "tasks": "Only these tasks.",
+         "seeds": "Runs from pre-trained weights of each task, seeds 0, 1, ...",
+         "random_seeds": "The same from random weights; 0: none.", "epochs": "Epochs of every run.",
+         "rate": "Peak learning rate on all tasks.", "rates": "More of them on --rates_task; none: only --rate.",
+         "rates_task": "The task of --rates."}
 
 CLAIMS = claims.CLAIMS
 
@@ -35,7 +32,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     # A minute: does everything work.
     "tiny": {**_COMMON, **_TOYS, "tasks": ("toy_pair", "toy_token"), "epochs": 1.0, "eval_examples": 64,
              "limits": ("toy_pair=96", "toy_token=96")},
-    # About an hour on two CPU cores that do nothing else.
+    # An hour and a half on two busy CPU cores.
     "small": {**_COMMON, **training.at_hand(_REAL, _TOYS)},
     # An accelerator. Devlin chose the best of four rates on dev; here all tasks have the same.
     "paper": {**_COMMON, **_REAL, "model": "bert-base-uncased", "batch_size": 32, "seeds": 5, "eval_examples": 0,

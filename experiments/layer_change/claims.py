@@ -44,10 +44,10 @@ def own_more(measured: Measured) -> Finding:
     own, other = (measured.thirds(RSA, text=text) for text in (OWN, OTHER))
     if min(len(own), len(other)) < LEAST:
         return NOT_MEASURED
+    shifts = [measured.thirds(SHIFT, text=text) for text in (OWN, OTHER)]
     told = "; ".join(f"{name} of the top third {_mean(mine, 'top'):.3f} on own text, {_mean(theirs, 'top'):.3f} "
-                     "on other text" for name, mine, theirs in (
-                         ("1 - RSA", own, other),
-                         ("1 - cosine", *(measured.thirds(SHIFT, text=text) for text in (OWN, OTHER)))))
+                     "on other text" for name, mine, theirs in (("1 - RSA", own, other), ("1 - cosine", *shifts))
+                     if mine and theirs)
     return Finding(told,
                    all(a.top > b.top for a, b in zip(own, other, strict=True)),
                    "weaker effect on texts out of domain [R]")

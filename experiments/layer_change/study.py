@@ -12,12 +12,9 @@ from flaxbert.errors import InputError
 
 QUESTION = "Which layers does fine-tuning change, when, and because their weights move more than others'?"
 
-FLAGS = {"model": f"The pre-trained model: {', '.join(training.MODELS)}, or what flaxbert's --model takes.",
-         "tasks": "Only these tasks.", "seeds": "Runs of each task, seeds 0, 1, ...",
-         "epochs": "Epochs of every run.", "rate": "Peak learning rate of every run.",
-         "batch_size": "Examples a step.",
-         "limits": "Training examples, TASK=NUMBER each; of a task that is not named all.",
-         "eval_examples": "Score the first so many dev examples; 0: all.",
+FLAGS = {**training.FLAGS, "tasks": "Only these tasks.",
+         "seeds": "Runs of each task, seeds 0, 1, ...", "epochs": "Epochs of every run.",
+         "rate": "Peak learning rate of every run.",
          "steps": "Look at the model at so many steps, each twice the one before, and the last one.",
          "other": "The other text: dev of this task of lone texts; empty: sentences of a toy task.",
          "texts": "Look at so many sequences of dev, and of the other text.",

@@ -81,7 +81,8 @@ def saves(measured: Measured) -> Finding:
     none, some, few = (measured.training[k] for k in (0, third, most))
     whole = (few + measured.states[most]) / none
     told = (f"{third} and {most} of {measured.layers} layers frozen: {some / none:.2f} and {few / none:.2f} of "
-            f"the seconds, the latter {whole:.2f} with computing the states")
+            f"the seconds, the latter {whole:.2f} with computing the states ({len(measured.scores[most])} "
+            f"seed{'s' * (len(measured.scores[most]) != 1)})")
     return Finding(told, few < some < none and whole <= HALF)
 
 

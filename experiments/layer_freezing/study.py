@@ -16,12 +16,10 @@ from flaxbert.prepare import bottom_of, prepare
 
 QUESTION = "What do frozen layers cost in score, and what do they save in time, when they are computed once?"
 
-FLAGS = {"model": f"The pre-trained model: {', '.join(training.MODELS)}, or what flaxbert's --model takes.",
-         "tasks": "Only these tasks.", "frozen_layers": "Freeze 0, 1, ..., so many of the bottom layers.",
+FLAGS = {**training.FLAGS, "tasks": "Only these tasks.",
+         "frozen_layers": "Freeze 0, 1, ..., so many of the bottom layers.",
          "seeds": "Runs of each kind, seeds 0, 1, ...", "epochs": "Epochs of every run.",
-         "rate": "Peak learning rate of every run.", "batch_size": "Examples a step.",
-         "limits": "Training examples, TASK=NUMBER each; of a task that is not named all.",
-         "eval_examples": "Score the first so many dev examples; 0: all."}
+         "rate": "Peak learning rate of every run."}
 
 CLAIMS = claims.CLAIMS
 

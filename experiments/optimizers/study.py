@@ -2,29 +2,22 @@
 
 from typing import Any
 
-from experiments import training
+from experiments import seeds, training
 from experiments.claims import judge
 from experiments.optimizers import claims, figure, steps, table, theory
 from experiments.records import Records
-from experiments.seeds import trained
 from flaxbert.config import RECIPES
 from flaxbert.errors import InputError
 
 QUESTION = "Why does Adam's bias correction act as a warm-up, and does either replace the other?"
 CLAIMS = claims.CLAIMS
 
-FLAGS = {"model": f"The pre-trained model: {', '.join(training.MODELS)}, or what flaxbert's --model takes.",
-         "tasks": "Only these tasks; none: the formulas alone.",
-         "seeds": "Runs of each arm, seeds 1, 2, ...",
-         "epochs": "Epochs of each run.",
+FLAGS = {**training.FLAGS, "tasks": "Only these tasks; none: the formulas alone.",
+         "seeds": "Runs of each arm, seeds 1, 2, ...", "epochs": "Epochs of each run.",
          "rate": "Peak learning rate of the runs.",
          "warmup": "Share of the steps that is warm-up, in the arms with it.",
          "theory_steps": "Steps of the run of which the recipes' formulas are shown.",
-         "batch_size": "Examples a step.",
-         "limits": "Training examples, TASK=NUMBER each; of a task that is not named all.",
-         "eval_examples": "Score the first so many dev examples; 0: all.",
-         "dtype": "Arithmetic of the encoder, as flaxbert's --dtype.",
-         "seeds_per_program": "Runs at a time, as flaxbert's --seeds_per_program."}
+         **seeds.FLAGS}
 
 # 468 steps: three epochs of RTE in batches of 16.
 _COMMON = {"epochs": 3.0, "warmup": 0.1, "theory_steps": 468, "batch_size": 16, "eval_examples": 0,
@@ -61,7 +54,7 @@ def measure_point(point: dict[str, Any], settings: dict[str, Any]) -> dict[str, 
     """A recipe's formulas, or all seeds of an arm; without weight decay, so that an update is Adam's alone."""
     if point["part"] == "theory":
         return theory.found(point["recipe"], point["steps"])
-    with trained(**training.settings_of(point["task"], settings), recipe="zhang", epochs=point["epochs"],
+    with seeds.trained(**training.settings_of(point["task"], settings), recipe="zhang", epochs=point["epochs"],
                  learning_rate=point["rate"], bias_correction=point["bias_correction"], warmup=point["warmup"],
                  diagnose_every=1, dtype=settings["dtype"], seeds=range(1, point["seeds"] + 1),
                  seeds_per_program=settings["seeds_per_program"]) as (folder, config):

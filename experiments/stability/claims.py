@@ -28,6 +28,8 @@ def of_two(tell: Callable[[dict[str, Any]], Finding], better: Any, worse: Any,
     def judge(measured: Measured) -> Finding:
         both, theirs = (measured.arms.get(better), measured.arms.get(worse)), MOSBACH.get(measured.task)
         finding = tell(compare(*(arm.runs() for arm in both))) if all(both) else NOT_MEASURED
+        if finding.found and tell is not fewer_fail:
+            finding = finding._replace(found=f"{both[0].row['metric']} {finding.found}")
         if not (published and theirs):
             return finding
         told = published(*reversed(theirs))

@@ -2,29 +2,21 @@
 
 from typing import Any
 
-from experiments import training
+from experiments import seeds, training
 from experiments.claims import judge
 from experiments.records import Records
-from experiments.seeds import trained
 from experiments.stability import arms, claims, figure, table
 from flaxbert import tasks
 from flaxbert.errors import InputError
 
 QUESTION = "How often does fine-tuning fail over many seeds, and what do bias correction and 20 epochs change?"
 
-FLAGS = {"model": f"The pre-trained model: {', '.join(training.MODELS)}, or what flaxbert's --model takes.",
-         "tasks": "Only these tasks, whose labels are classes.",
+FLAGS = {**training.FLAGS, "tasks": "Only these tasks, whose labels are classes.",
          "seeds": "Runs of each arm of few epochs, seeds 1, 2, ...",
-         "many_seeds": "The same of the arms of many epochs.",
-         "grid_seeds": "The same of each point of the grid.",
-         "epochs": "Epochs of the arms: few, many.",
-         "rate": "Peak learning rate of the arms.",
+         "many_seeds": "The same of the arms of many epochs.", "grid_seeds": "The same of each point of the grid.",
+         "epochs": "Epochs of the arms: few, many.", "rate": "Peak learning rate of the arms.",
          "rates": "Higher ones for the grid, at few epochs; none: no grid.",
-         "batch_size": "Examples a step.",
-         "limits": "Training examples, TASK=NUMBER each; of a task that is not named all.",
-         "eval_examples": "Score the first so many dev examples; 0: all.",
-         "dtype": "Arithmetic of the encoder, as flaxbert's --dtype.",
-         "seeds_per_program": "Runs at a time, as flaxbert's --seeds_per_program."}
+         **seeds.FLAGS}
 
 CLAIMS = claims.CLAIMS
 
@@ -36,7 +28,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "tiny": {**_COMMON, "model": "bundled", "tasks": ("toy_pair",), "seeds": 3, "many_seeds": 3,
              "grid_seeds": 2, "epochs": ("2", "4"), "rate": 1e-3, "rates": ("4e-3",), "limits": ("toy_pair=64",),
              "eval_examples": 64},
-    # A little more than an hour on two CPU cores. The bundled model learns at 3e-4, not at 2e-5.
+    # Two hours on two busy CPU cores. The bundled model learns at 3e-4, not at 2e-5.
     "small": {**_COMMON, "model": "bundled", "tasks": ("toy_pair", "cola"), "seeds": 25, "many_seeds": 10,
               "grid_seeds": 10, "rate": 3e-4, "rates": ("6e-4", "1e-3", "2e-3", "4e-3"),
               "limits": ("toy_pair=512", "cola=512", "mrpc=512")},
@@ -64,7 +56,7 @@ def points(settings: dict[str, Any]) -> list[dict[str, Any]]:
              *(("grid", few, rate, settings["grid_seeds"]) for rate in rates),
              ("arms", many, settings["rate"], settings["many_seeds"])]
     return [{"part": part, "task": task, "epochs": epochs, "bias_correction": corrected, "rate": rate,
-             "seeds": seeds} for part, epochs, rate, seeds in cells
+             "seeds": count} for part, epochs, rate, count in cells
             for task in settings["tasks"] if task not in missing for corrected in (False, True)]
 
 
@@ -77,7 +69,7 @@ def of_classes(names: tuple[str, ...]) -> None:
 
 def measure_point(point: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
     """All seeds of a point: dev after the last step, so that nothing is chosen there."""
-    with trained(**training.settings_of(point["task"], settings), recipe="mosbach", epochs=point["epochs"],
+    with seeds.trained(**training.settings_of(point["task"], settings), recipe="mosbach", epochs=point["epochs"],
                  learning_rate=point["rate"], bias_correction=point["bias_correction"], predict_test=True,
                  dtype=settings["dtype"], seeds=range(1, point["seeds"] + 1),
                  seeds_per_program=settings["seeds_per_program"]) as (folder, config):

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from experiments.tables import commits, lines
+from experiments.tables import commits, device, lines
 from experiments.throughput.gains import HOW, by_setup, memory
 
 STEP_COLUMNS = ("model", "data", "batch x length", "trains", "dtype", "packed", "steps/s", "examples/s",
@@ -27,8 +27,8 @@ def head(about: dict[str, Any]) -> list[str]:
     """Where it was measured; `about` is the record's."""
     versions = ", ".join(f"{name} {about['versions'][name]}" for name in ("jax", "jaxlib", "torch")
                          if about["versions"].get(name))
-    return [f"Measured {about['date']} with `--preset={about['preset']}` on {about['devices']} x "
-            f"{about['device']} ({about['cores']} processor cores), {versions}, {commits(about)}."]
+    return [f"Measured {about['date']} with `--preset={about['preset']}` on {device(about)}, {versions}, "
+            f"{commits(about)}."]
 
 
 def steps(rows: Entries) -> list[str]:

@@ -10,12 +10,9 @@ from flaxbert.model_files import BUNDLED
 
 QUESTION = "What does pre-training buy: the bundled model against the same network from random weights?"
 
-FLAGS = {"model": f"The pre-trained model: {', '.join(training.MODELS)}, or what flaxbert's --model takes.",
-         "tasks": "Only these tasks.", "seeds": "Runs of each kind, seeds 0, 1, ...",
-         "epochs": "Epochs of every run.", "toy_rate": "Peak learning rate on the toy tasks.",
-         "real_rate": "Peak learning rate on real tasks.", "batch_size": "Examples a step.",
-         "limits": "Training examples, TASK=NUMBER each; of a task that is not named all.",
-         "eval_examples": "Score the first so many dev examples; 0: all."}
+FLAGS = {**training.FLAGS, "tasks": "Only these tasks.",
+         "seeds": "Runs of each kind, seeds 0, 1, ...", "epochs": "Epochs of every run.",
+         "toy_rate": "Peak learning rate on the toy tasks.", "real_rate": "Peak learning rate on real tasks."}
 
 READMES = (BUNDLED / "README.md",)
 STARTS = ("pre-trained", "random")
@@ -29,7 +26,7 @@ _COMMON = {"model": "bundled", "tasks": (*training.TOYS, "mrpc", "sst2", "conll2
 PRESETS: dict[str, dict[str, Any]] = {
     # Seconds: does everything work.
     "tiny": {**_COMMON, "tasks": ("toy_sentence",), "seeds": 1, "epochs": 0.2},
-    # About three hours on two CPU cores that do other things too.
+    # About three hours on one busy CPU core.
     "small": {**_COMMON, "seeds": 5},
     # An accelerator.
     "paper": {**_COMMON, "seeds": 25},

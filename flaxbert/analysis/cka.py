@@ -155,9 +155,9 @@ def collector(subject: Subject, text: Text) -> Layers:
 
 def measure(subject: Subject) -> list[Row]:
     """{"text", "layer", "measure", "value", "tokens"}: of all tokens of a text; None where a layer has none."""
-    values = Values("cka")
+    values = Values()
     rows = [{"text": text, "layer": layer, "measure": "unbiased linear cka",
-             "value": values.of(text, layer, moments.cka), "tokens": moments.count}
+             "value": values.of("cka", text, layer, moments.cka), "tokens": moments.count}
             for text, layers in subject.collected("cka").items() for layer, moments in enumerate(layers.moments)]
     values.tell()
     return rows

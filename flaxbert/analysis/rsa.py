@@ -173,17 +173,17 @@ def measure(subject: Subject) -> list[Row]:
 
     The value is None in a layer where it is undefined.
     """
-    rows, values = [], Values("rsa")
+    rows, values = [], Values()
     for text, found in subject.collected("rsa").items():
         chosen, anchor = found.is_token, found.is_anchor
         others = chosen & ~anchor
         for layer, (before, after) in enumerate(zip(found.before, found.after, strict=True)):
             rows.append({"text": text, "layer": layer, "measure": "rsa", "tokens": int(chosen.sum()),
-                         "value": values.of(text, layer, rsa, before[chosen], after[chosen])})
+                         "value": values.of("rsa", text, layer, rsa, before[chosen], after[chosen])})
             if others.sum() >= LEAST and anchor.any():
                 rows.append({"text": text, "layer": layer, "measure": "anchored rsa",
                              "tokens": int(others.sum()), "anchors": int(anchor.sum()),
-                             "value": values.of(text, layer, anchored_rsa, before[others], after[others],
-                                                before[anchor], after[anchor], found.words)})
+                             "value": values.of("anchored rsa", text, layer, anchored_rsa, before[others],
+                                                after[others], before[anchor], after[anchor], found.words)})
     values.tell()
     return rows

@@ -25,12 +25,20 @@ def shift(a: np.ndarray, b: np.ndarray) -> np.ndarray:
       InputError: a vector of zeros, which has no direction.
     """
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    _refuse(_without_direction(a, b))
     sizes = [np.linalg.norm(x, axis=-1, keepdims=True) for x in (a, b)]
-    zeros = sum(int((size == 0).sum()) for size in sizes)
-    if zeros:
-        raise InputError(f"{zeros} of {sizes[0].size} tokens are vectors of zeros, whose cosine is undefined")
     # |u - v|^2 / 2 of unit vectors: 1 - <u, v> would lose the digits of a small shift.
     return np.square(a / sizes[0] - b / sizes[1]).sum(axis=-1) / 2
+
+
+def _without_direction(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """[...] of which vectors one is zero in either of [..., D]."""
+    return ~(a.any(axis=-1) & b.any(axis=-1))
+
+
+def _refuse(zeros: np.ndarray) -> None:
+    if zeros.any():
+        raise InputError(f"{zeros.sum()} of {zeros.size} tokens are vectors of zeros, whose cosine is undefined")
 
 
 class Sums:
@@ -41,25 +49,26 @@ class Sums:
     """
 
     def __init__(self, layers: int):
-        self.count, self._undefined = 0, {}
         self._total, self._squares = np.zeros(layers), np.zeros(layers)
+        self._zeros: list[np.ndarray] = []  # [n, S] of each portion
 
     def take(self, numbers: np.ndarray, before: np.ndarray, after: np.ndarray) -> None:
         """See `states.Collector`."""
-        self.count += len(numbers)
-        for layer in range(len(self._total)):
-            try:
-                found = shift(before[:, layer], after[:, layer])
-            except InputError as error:
-                self._undefined.setdefault(layer, error)
-                continue
+        zeros = _without_direction(before, after)
+        self._zeros.append(zeros)
+        for layer, none in enumerate(zeros.T):
+            found = shift(before[~none, layer], after[~none, layer])
             self._total[layer] += found.sum()
             self._squares[layer] += np.square(found).sum()
 
+    @property
+    def count(self) -> int:
+        """Tokens."""
+        return sum(map(len, self._zeros))
+
     def moments(self, layer: int) -> tuple[float, float]:
         """Mean and standard deviation of a layer; raises `InputError` as `shift`."""
-        if layer in self._undefined:
-            raise self._undefined[layer]
+        _refuse(np.concatenate(self._zeros)[:, layer])
         mean = self._total[layer] / self.count
         return float(mean), float(max(self._squares[layer] / self.count - mean ** 2, 0) ** 0.5)
 
@@ -74,10 +83,10 @@ def measure(subject: Subject) -> list[Row]:
 
     Both are None in a layer where a vector has no direction.
     """
-    rows, values = [], Values("shift")
+    rows, values = [], Values()
     for text, sums in subject.collected("shift").items():
         for layer in range(subject.pair.layers + 1):
-            mean, spread = values.of(text, layer, sums.moments, layer) or (None, None)
+            mean, spread = values.of("shift", text, layer, sums.moments, layer) or (None, None)
             rows.append({"text": text, "layer": layer, "measure": "1 - cosine", "value": mean, "spread": spread,
                          "tokens": sums.count})
     values.tell()

@@ -113,33 +113,26 @@ class Sample:
 
 
 class Values:
-    """What an analysis says of layers, one by one: of a collapsed one, say, nothing can be said.
+    """What an analysis says of layers, one by one: of a collapsed one, say, nothing can be said."""
 
-    Args:
-      analysis: its name.
-    """
+    def __init__(self) -> None:
+        self._defined = False
+        self._undefined: dict[tuple[str, str, str], list[int]] = {}  # name, text, reason -> layers
 
-    def __init__(self, analysis: str):
-        self._analysis, self._defined = analysis, False
-        self._undefined: dict[tuple[str, int], str] = {}
-
-    def of(self, text: str, layer: int, measure: Callable, *given: Any) -> Any:
-        """`measure(*given)`, or None where that raises an `InputError`."""
+    def of(self, name: str, text: str, layer: int, measure: Callable, *given: Any) -> Any:
+        """`measure(*given)`, or None where that raises an `InputError`; `name` says in messages what it is."""
         try:
             value = measure(*given)
         except InputError as error:
-            self._undefined.setdefault((text, layer), str(error))
+            self._undefined.setdefault((name, text, str(error)), []).append(layer)
             return None
         self._defined = True
         return value
 
     def tell(self) -> None:
-        """A line for each text and reason why layers have no value; raises the first where none at all has one."""
-        layers: dict[tuple[str, str], list[str]] = {}
-        for (text, layer), reason in self._undefined.items():
-            layers.setdefault((text, reason), []).append(str(layer))
-        for (text, reason), those in layers.items():
-            line = f"{self._analysis}, {text} text, layer{'s' * (len(those) > 1)} {', '.join(those)}: {reason}"
+        """Notes for each measure and text which layers have no value, and why; raises where none has one."""
+        for (name, text, reason), layers in self._undefined.items():
+            line = f"{name}, {text} text, layer{'s' * (len(layers) > 1)} {', '.join(map(str, layers))}: {reason}"
             if not self._defined:
                 raise InputError(line)
             note(f"{line}; left out")

@@ -119,7 +119,8 @@ def _failed(points: Sequence[Mapping[str, Any]]) -> Html | None:
 
 def _where(about: Mapping[str, Any]) -> list[Part]:
     found = about.get("commit") or "unknown"
-    device = f"{about.get('devices', '')} x {about.get('device', '')}, {about.get('cores', '')} processor cores"
+    cores = about.get("cores", "")
+    device = f"{about.get('devices', '')} x {about.get('device', '')}, {cores} processor core{'s' * (cores != 1)}"
     versions = ", ".join(f"{name} {version}" for name, version in (about.get("versions") or {}).items() if version)
     lines = str(about.get("command") or "").split(" && ")
     settings = (about.get("settings") or {}).items()
