@@ -23,7 +23,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     # Minutes: does everything work.
     "tiny": {**_COMMON, "model": "bundled", "tasks": ("toy_pair",), "seeds": 2, "epochs": ("1", "2"),
              "reinit_layers": 1, "rate": 1e-3, "batch_size": 16, "limits": ("toy_pair=64",), "eval_examples": 64},
-    # About an hour on two CPU cores.
+    # An hour on two CPU cores.
     "small": {**_COMMON, "model": "bundled", "tasks": ("toy_pair", "mrpc"), "seeds": 5, "reinit_layers": 1,
               "rate": 6e-4, "batch_size": 32, "limits": ("toy_pair=1000", "mrpc=1000")},
     # An accelerator.
