@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from experiments.records import write_between_marks
+from experiments.records import read_rows, write_between_marks
 from experiments.run import STUDIES, find, studies
-from experiments.tables import lines
+from experiments.tables import device, lines
 from flaxbert import tasks
 from flaxbert.errors import InputError, note
 
@@ -114,14 +114,14 @@ def claims(kept: Kept) -> Iterator[tuple[str, ...]]:
 
 
 def claim_table(every: list[Kept]) -> str:
-    """Markdown: the article's claims, each with a row for what every study says of it."""
+    """Markdown: the article's claims, each with a row for what every study says of it; and what that took."""
     rows = [row for kept in every for row in claims(kept)]
     text = []
     for letter, says in ARTICLE.items():
         mine = [row for row in rows if row[0].startswith(f"**{letter}")]
         text += [f"**{letter}.** {says}", "",
                  *(lines(COLUMNS, mine) if mine else ["No study of it yet."]), ""]
-    return "\n".join([*text, metrics(every), ""])
+    return "\n".join([*text, metrics(every), "", *took(every), ""])
 
 
 def metrics(every: list[Kept]) -> str:
@@ -133,6 +133,18 @@ def metrics(every: list[Kept]) -> str:
         of.setdefault(tasks.get(name).main_metric, []).append(name)
     told = "; ".join(f"{metric} of {', '.join(mine)}" for metric, mine in sorted(of.items()))
     return f"Scores and their differences, where nothing else is said: {told or 'none yet'}."
+
+
+def took(every: list[Kept]) -> list[str]:
+    """Lines of Markdown: how long each record took to measure, all its points together."""
+    rows = []
+    for kept in every:
+        if kept.folder:
+            seconds = sum(row.get("seconds", 0) for row in read_rows(kept.folder / "results.jsonl"))
+            rows.append((f"[{kept.name}]({kept.name}/README.md)", kept.summary["preset"], device(kept.summary),
+                         f"{seconds / 60:.0f}" if seconds >= 60 else "under 1"))
+    return ["What the records took; most machines did other things too, which the studies tell:", "",
+            *lines(("study", "preset", "device", "minutes"), rows)]
 
 
 def pictures(every: list[Kept]) -> str:

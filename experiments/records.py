@@ -89,7 +89,7 @@ class Records:
         if differing:
             raise InputError(f"--output={folder}: holds a record of {'; '.join(differing)}; give another folder")
         folder.mkdir(parents=True, exist_ok=True)
-        self.rows = _read_rows(folder / "results.jsonl")
+        self.rows = read_rows(folder / "results.jsonl")
         # A row torn by a kill is dropped, so that the next one begins on its own line.
         part = folder / "results.part"
         part.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
@@ -160,7 +160,7 @@ def write_between_marks(file: Path, text: str) -> None:
     file.write_text(f"{head}{begin}\n{text.strip()}\n\n{end}{tail}")
 
 
-def _read_rows(file: Path) -> list[dict[str, Any]]:
+def read_rows(file: Path) -> list[dict[str, Any]]:
     """All whole rows; a torn last line is passed over."""
     rows = []
     try:
