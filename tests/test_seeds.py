@@ -22,7 +22,7 @@ from flaxbert.prepare import Ready
 SEEDS = (3, 1, 4)
 STRATEGIES = {"full": dict(), "freeze": dict(frozen_layers=1), "features": dict(strategy="features", layers="1,2"),
               "held": dict(mixout=0.3, pretrained_decay=0.1, reinit_layers=1)}
-SHORT = dict(max_steps=50, max_train_examples=64, max_eval_examples=24, batch_size=8, evals_per_epoch=0,
+SHORT = dict(max_steps=20, max_train_examples=64, max_eval_examples=24, batch_size=8, evals_per_epoch=0,
              learning_rate=1e-3, checkpoints=False)
 
 
@@ -64,7 +64,7 @@ def test_one_at_a_time_they_are_runs_by_themselves(tiny, alone, tmp_path):
     ("full", "jit", 1, "3"), ("full", "pmap", 4, "3"), ("freeze", "jit", 4, "2"), ("features", "jit", 4, "4"),
     ("held", "jit", 1, "2")])
 def test_a_seed_among_others_is_the_run_that_it_is_alone(model, alone, tmp_path, name, how, devices, together):
-    """Dropout on: losses of 50 steps within 1e-5; scores of dev too.
+    """Dropout on: losses of 20 steps within 1e-5; scores of dev too.
 
     Four together: each device has a run for itself. Two: the last is with a copy that stands still, and on four
     devices each run has two.
