@@ -86,12 +86,7 @@ def claim(path: Path, config: Config) -> str:
     """
     if path.exists() and not path.is_dir():
         raise InputError(f"--output_dir={path}: is a file, not one of our runs; choose another folder")
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        (path / ".writable").touch()
-        (path / ".writable").unlink()
-    except OSError as error:
-        raise InputError(f"--output_dir={path}: cannot be written ({error.strerror})") from error
+    make(path, "output_dir")
     if not any(path.iterdir()):
         return "new"
     if not is_run(path):
@@ -175,6 +170,24 @@ def writable(path: str) -> Path:
     file = Path(path).expanduser()
     file.parent.mkdir(parents=True, exist_ok=True)
     return file
+
+
+def make(folder: Path, flag: str) -> None:
+    """Makes a folder where there is none.
+
+    Args:
+      folder: its path.
+      flag: that named it.
+
+    Raises:
+      InputError: it cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".writable").touch()
+        (folder / ".writable").unlink()
+    except OSError as error:
+        raise InputError(f"--{flag}={folder}: cannot be written ({error.strerror})") from error
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -55,7 +55,7 @@ class Record:
 
     def __enter__(self) -> "Record":
         if self._folder:
-            _make(self._folder)
+            records.make(self._folder, "output")
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
@@ -101,16 +101,6 @@ class Record:
         sections += [f"## {name}\n\n{ANALYSES[name].about}\n\n{markdown(table(name, own))}\n\n"
                      f"![{name}]({name}.png)\n" for name, own in self._rows.items()]
         (self._folder / "table.md").write_text("\n".join(sections), "utf-8")
-
-
-def _make(folder: Path) -> None:
-    """Makes a folder where there is none; raises `InputError` where it cannot be written."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / ".writable").touch()
-        (folder / ".writable").unlink()
-    except OSError as error:
-        raise InputError(f"--output={folder}: cannot be written ({error.strerror})") from error
 
 
 def table(analysis: str, rows: Sequence[Row]) -> list[list[str]]:
