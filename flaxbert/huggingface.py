@@ -5,7 +5,6 @@ Letters: D width, C outputs, L layers.
 
 import re
 from collections.abc import Container, Mapping
-from functools import cache
 from typing import Any, NamedTuple
 
 import jax
@@ -167,11 +166,5 @@ def to_tensors(params: Mapping[str, Any], kind: str = "classification") -> dict[
 
 def shapes(config: BertConfig, parts: Container[str], outputs: int) -> dict[str, Any]:
     """The parameters, as shapes, of an encoder with those of the heads that are in `parts`."""
-    return {part: tree for part, tree in _all_shapes(config, outputs).items() if part == "bert" or part in parts}
-
-
-@cache
-def _all_shapes(config: BertConfig, outputs: int) -> dict[str, Any]:
-    """Of an encoder with all heads; tracing them takes longer than reading a small model."""
-    models = heads.PretrainingModel(config, 2), heads.SequenceModel(config, outputs)
-    return jax.eval_shape(lambda: heads.init(models[0], 0) | heads.init(models[1], 0))
+    every = heads.shapes(heads.PretrainingModel(config, 2)) | heads.shapes(heads.SequenceModel(config, outputs))
+    return {part: tree for part, tree in every.items() if part == "bert" or part in parts}

@@ -6,8 +6,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from flaxbert import checkpoint as checkpoints
 from flaxbert import fingerprint, heads, lora, records, trees
 from flaxbert.bert import BertConfig
@@ -173,13 +171,10 @@ def initialise(model: heads.Model, pretrained: Pretrained, seed: int, random_ini
     Raises:
       InputError: shapes that differ; no head to reuse.
     """
-    if reuse_head:  # nothing is drawn
-        params = jax.eval_shape(lambda: heads.init(model, seed))
-    else:
-        params = trees.to_host(heads.init(model, seed))
-    if random_init or not pretrained.params:
-        return params
-    wanted = set(params) if reuse_head else set(params) - {*heads.OWN}
+    if random_init or not (reuse_head or pretrained.params):
+        return trees.to_host(heads.init(model, seed))
+    made = heads.shapes(model)
+    wanted = set(made) if reuse_head else set(made) - {*heads.OWN}
     missing = wanted - set(pretrained.params)
     lacks = f"has no {' and no '.join(sorted(missing))}"
     if reuse_head and missing:
@@ -187,5 +182,6 @@ def initialise(model: heads.Model, pretrained: Pretrained, seed: int, random_ini
     if missing:
         note(f"{pretrained.source}: {lacks}; starting at random, like any new head")
     taken = {part: pretrained.params[part] for part in wanted - missing}
-    refuse(trees.mismatches(taken, {part: params[part] for part in taken}), pretrained.source)
-    return trees.merge(params, taken)
+    refuse(trees.mismatches(taken, {part: made[part] for part in taken}), pretrained.source)
+    drawn = trees.to_host(heads.init(model, seed, made.keys() - taken.keys()))
+    return trees.merge(made, drawn | taken)

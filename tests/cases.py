@@ -54,7 +54,7 @@ def draw(seed: int) -> Case:
 def params(case: Case, scale: float = 0.2) -> dict[str, Any]:
     """Random parameters, LayerNorm's and biases too, so that no term is trivially zero. Compiles nothing."""
     rng = np.random.default_rng(case.seed)
-    shapes = jax.eval_shape(lambda: heads.init(case.model, 0))
+    shapes = heads.shapes(case.model)
     return trees.map_named(lambda name, leaf: np.asarray(
         name.endswith("scale") + scale * rng.normal(size=leaf.shape), np.float32), shapes)
 

@@ -19,7 +19,7 @@ jensen_shannon = jax.jit(attention.jensen_shannon)
 @pytest.fixture(scope="module")
 def encoders():
     """Two encoders of one shape."""
-    params = jax.eval_shape(lambda: heads.init(heads.SequenceModel(SHAPE, 2), 0))["bert"]
+    params = heads.shapes(heads.SequenceModel(SHAPE, 2))["bert"]
     return tuple(jax.tree.map(jnp.asarray, lively(params, seed)) for seed in (1, 2))
 
 

@@ -27,7 +27,7 @@ RNG = np.random.default_rng(0)
 def setup(dtype="float32"):
     """A model that trains but for its embeddings, its parameters, `trains` and the optimizer."""
     model = heads.SequenceModel(shape(1), 3, dtype=jnp.dtype(dtype))
-    params = lively(jax.eval_shape(lambda: heads.init(model, 0)))
+    params = lively(heads.shapes(model))
     params["pooler"]["kernel"] *= 2  # some of its outputs are beyond 0.99, some are not
     trains = trees.map_named(lambda name, _: not name.startswith("bert/embeddings"), params)
     optimizer = strategies.wrap(optax.chain(optax.clip_by_global_norm(0.1), optax.adamw(1e-2)), trains)
@@ -127,7 +127,7 @@ def test_weights_follow_the_definitions_part_by_part():
 
 def test_parts_come_from_the_bottom_up():
     model = heads.SequenceModel(shape(11), 2, top=heads.HeadConfig(head="mlp"))
-    trains = trees.map_named(lambda name, _: "layer_3" not in name, jax.eval_shape(lambda: heads.init(model, 0)))
+    trains = trees.map_named(lambda name, _: "layer_3" not in name, heads.shapes(model))
     parts = diagnostics.parts(trains)
     assert [*parts] == ["embeddings", *(f"layer_{i}" for i in range(11) if i != 3), "pooler", "head"]
     assert sum(map(len, parts.values())) == sum(trees.flatten(trains).values())
@@ -158,7 +158,7 @@ def predictions_of(model, params, batch, kind):
 def test_predictions_of_whole_sequences_follow_the_definitions(kind):
     outputs = 1 if kind == "regression" else 3
     model = heads.SequenceModel(shape(1), outputs)
-    params = lively(jax.eval_shape(lambda: heads.init(model, 0)))
+    params = lively(heads.shapes(model))
     params["pooler"]["kernel"] *= 2
     split = encoded(9, kind=kind, outputs=outputs)
     plan, batch = batch_of(split, range(9), multiple=ROWS, slots=SLOTS)
@@ -182,7 +182,7 @@ def test_predictions_of_whole_sequences_follow_the_definitions(kind):
 def test_choices_that_are_not_there_count_nowhere():
     split = units(8)
     model = heads.ChoiceModel(shape(1), 1)
-    params = lively(jax.eval_shape(lambda: heads.init(model, 0)))
+    params = lively(heads.shapes(model))
     params["pooler"]["kernel"] *= 2
     plan, batch = batch_of(split, range(8))
     logits, sown, told = predictions_of(model, params, batch, "choice")
@@ -228,7 +228,7 @@ def test_a_certain_and_an_undecided_model():
 
 def test_pretraining_tells_of_masked_words_and_of_the_pooler():
     model = heads.PretrainingModel(shape(1), 2)
-    params = lively(jax.eval_shape(lambda: heads.init(model, 0)))
+    params = lively(heads.shapes(model))
     params["pooler"]["kernel"] *= 2
     _, batch = batch_of(encoded(6), range(6))
     masked = np.array([[1, 2, 0]] * len(batch["row"]), np.int32)

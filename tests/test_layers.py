@@ -151,7 +151,7 @@ def model_of(kind="token", depth=DEPTH, dropout=0.1, cached=(), frozen_prefix=-1
 
 
 def params_of(model):
-    return lively(jax.eval_shape(lambda: heads.init(model, 0)))
+    return lively(heads.shapes(model))
 
 
 @functools.cache

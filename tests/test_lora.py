@@ -36,7 +36,7 @@ EVERY = tuple(lora.TARGETS)
 def extended(layers=LAYERS, moved=True, **given):
     """A model, its parameters with updates beside the targets, and the same before; `moved`: B is not zero."""
     model = heads.SequenceModel(shape(layers), 3)
-    plain = lively(jax.eval_shape(lambda: heads.init(model, 0)))
+    plain = lively(heads.shapes(model))
     params = lora.extend(plain, Config.make(strategy="lora", lora_rank=2, **given))
     if moved:
         rng = np.random.default_rng(1)

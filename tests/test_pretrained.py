@@ -7,7 +7,6 @@ import socket
 from pathlib import Path
 
 import cases
-import jax
 import ml_dtypes
 import numpy as np
 import pytest
@@ -242,7 +241,7 @@ class TestBundled:
         at = tmp_path_factory.mktemp("bundled")
         given = Config.make(task="pretrain", next_sentence=True, max_length=32)
         labels = ("next", "random")
-        params = lively(jax.eval_shape(lambda: heads.init(heads.PretrainingModel(TINY, 2), 0)))
+        params = lively(heads.shapes(heads.PretrainingModel(TINY, 2)))
         settings = {"model_type": "bert", **dataclasses.asdict(TINY), **head_settings("pretraining", labels)}
         save_model_folder(at / "run" / "model", settings, tokenizer)
         checkpoints = Checkpoints(at / "run")
@@ -288,14 +287,14 @@ class TestBundled:
     @pytest.mark.parametrize("weights", [True, False])
     def test_fine_tuning_and_random_init_that_needs_no_weights(self, params, tmp_path, monkeypatch, weights):
         given = config("bundled", tmp_path / "run")
-        random = trees.to_host(heads.init(heads.SequenceModel(TINY, 2), 0))
+        model = heads.SequenceModel(TINY, 2)
         trained = {name: params[name] for name in ("bert", "pooler")}
-        equal(prepare(given, 1).params, {**trained, "head": random["head"]})
+        equal(prepare(given, 1).params, {**trained, **trees.to_host(heads.init(model, 0, ["head"]))})
         if weights:
             monkeypatch.setattr(pretrained, "read_tensors", lambda *args: pytest.fail("not to be read"))
         else:
             (model_files.BUNDLED / "model.safetensors").unlink()
-        equal(prepare(dataclasses.replace(given, random_init=True), 1).params, random)
+        equal(prepare(dataclasses.replace(given, random_init=True), 1).params, trees.to_host(heads.init(model, 0)))
 
     def test_masks_are_filled(self, params):
         answers = flaxbert.load("bundled")(["The [MASK] was [MASK]."])
@@ -352,8 +351,18 @@ class TestInitialise:
     def test_overlays_encoder_and_pooler_but_not_the_head(self, folder, params):
         model = heads.SequenceModel(CONFIG, 5)
         got = pretrained.initialise(model, pretrained.load(str(folder)), seed=1)
-        random = trees.to_host(heads.init(model, 1))
-        equal(got, {"bert": params["bert"], "pooler": params["pooler"], "head": random["head"]})
+        head = trees.to_host(heads.init(model, 1, ["head"]))
+        equal(got, {"bert": params["bert"], "pooler": params["pooler"], **head})
+
+    def test_a_part_is_drawn_alike_with_or_without_the_others(self):
+        model = heads.TokenModel(CONFIG, 5, top=heads.HeadConfig(head="bilstm", layers="scalar_mix"))
+        whole, *several = (trees.flatten(trees.to_host(heads.init(model, 1, parts)))
+                           for parts in (None, ["body"], ["head", "mix"], []))
+        assert [len(some) for some in several] == [
+            sum(name.startswith(tops) for name in whole) for tops in ("body/", ("head/", "mix/"), ())]
+        for some in several:
+            for name, leaf in some.items():
+                np.testing.assert_allclose(leaf, whole[name], rtol=1e-6, atol=0, err_msg=name)
 
     def test_reuses_the_head(self, folder, params):
         loaded = pretrained.load(str(folder))

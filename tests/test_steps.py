@@ -27,7 +27,7 @@ STILL = dict(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
 @cache
 def model_of(kind="classification", layers=1, dropout=True):
     model = heads.SequenceModel(shape(layers, **({} if dropout else STILL)), KINDS[kind])
-    return model, lively(jax.eval_shape(lambda: heads.init(model, 0)))
+    return model, lively(heads.shapes(model))
 
 
 def batch(split, examples, packed=True, rows=ROWS):

@@ -26,7 +26,7 @@ def strategy_of(layers=LAYERS, **given):
 def trained_parts(layers=LAYERS, **given):
     """The modules (embeddings, layer_i, pooler, head) of which some leaf, in fact every leaf, trains."""
     model = heads.SequenceModel(shape(layers), 2)
-    params = jax.eval_shape(lambda: heads.init(model, 0))
+    params = heads.shapes(model)
     found = trees.flatten(strategy_of(layers, **given).trains(params))
     parts = {}
     for name, trains in found.items():
@@ -134,7 +134,7 @@ def program(frozen_layers, strategy="freeze", frozen_dropout=False, clip_norm=1.
                          schedule="constant", clip_norm=clip_norm)
     made = strategies.make(config, LAYERS)
     model = heads.SequenceModel(shape(LAYERS), 3, frozen_prefix=-1 if frozen_dropout else made.frozen_prefix)
-    params = lively(jax.eval_shape(lambda: heads.init(model, 0)))
+    params = lively(heads.shapes(model))
     trains = made.trains(params)
     optimizer, schedule = optimizers.make(config, 10)
     optimizer = strategies.wrap(optimizer, trains)
@@ -213,7 +213,7 @@ def test_frozen_layers_run_without_dropout_unless_asked():
 
     def states(frozen_layers):
         model = heads.SequenceModel(shape(LAYERS), 3, frozen_prefix=frozen_layers)
-        params = lively(jax.eval_shape(lambda: heads.init(model, 0)))
+        params = lively(heads.shapes(model))
         dropout = RowDropout(jax.random.key(0), batch["row"])
         run = jax.jit(lambda d: model.apply({"params": params}, batch, d, method=lambda m, b, d: m.bert(b, d)),
                       compiler_options=ALIKE)
@@ -245,7 +245,7 @@ def test_no_backward_pass_runs_through_a_frozen_prefix(record_property):
         made = strategies.make(config, 12)
         model = heads.SequenceModel(shape(12, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, **width),
                                     2, frozen_prefix=made.frozen_prefix)
-        params = jax.eval_shape(lambda model=model: heads.init(model, 0))
+        params = heads.shapes(model)
         optimizer = strategies.wrap(optimizers.make(config, 10)[0], made.trains(params))
         step = make_train_step(apply_of(model), optimizer, optax.constant_schedule(1.0), heads.cross_entropy,
                                made.trains(params))

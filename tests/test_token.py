@@ -260,7 +260,7 @@ def loss_of(model):
 
 def test_packed_equals_unpacked():
     model = heads.TokenModel(small.shape(), 5)
-    params = small.lively(jax.eval_shape(lambda: heads.init(model, 0)))
+    params = small.lively(heads.shapes(model))
     encoded = random_encoded(12, 20, 0)
     placement = parallel.JitPlacement(jax.local_devices()[:1])
     outputs = [Inference(small.apply_of(model), placement, packed, per_token=True).outputs(

@@ -7,8 +7,8 @@ sequences of a row, M masked tokens a row, S layers, D width of the encoder, F w
 of a direction, C outputs, V vocabulary.
 """
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Collection
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -34,7 +34,7 @@ from flaxbert.heads.token import TokenModel
 __all__ = [
     "LOSSES", "MODELS", "NEVER", "OWN", "Batch", "ChoiceModel", "HeadConfig", "Model", "PretrainingModel",
     "SequenceModel", "SpanModel", "TokenModel", "binary_cross_entropy", "cross_entropy", "init", "loss",
-    "pretraining_losses", "span_cross_entropy", "squared_error"]
+    "pretraining_losses", "shapes", "span_cross_entropy", "squared_error"]
 
 # Kind of a task -> its model, and its loss: (logits, batch) -> losses of the same shapes as batch["weights"].
 MODELS: dict[str, type[Model]] = {
@@ -63,14 +63,43 @@ def loss(kind: str, class_weights: tuple[float, ...] = (), chain: bool = False) 
     return LOSSES[kind]
 
 
-def init(model: Model, seed: int) -> dict:
+@cache
+def shapes(model: Model) -> dict:
+    """The parameters of `model` as shapes, nothing drawn; not to be changed by who asks."""
+    return jax.eval_shape(partial(_draw, model), jax.random.key(0))
+
+
+def init(model: Model, seed: int, parts: Collection[str] | None = None) -> dict:
     """Random parameters of `model`, a nested dict of float32 arrays, from `seed` alone.
 
-    All layers of the encoder are there, whichever the head reads. Lazily: nothing but the initialisers runs, one
-    small program a shape, whatever the number of layers.
+    All layers of the encoder are there, whichever the head reads. A part is the same whichever others are drawn
+    with it, but for the last binary digit.
+
+    Args:
+      model: gives names and shapes.
+      seed: the same parameters for the same number.
+      parts: the names at the top of the tree, as "head"; default all. A few of them are one program, made once
+        for a model; all are drawn lazily: nothing but the initialisers runs, one small program a shape, whatever
+        the number of layers.
     """
+    key = jax.random.key(seed)
+    if parts is None:
+        return _draw(model, key)
+    return _drawer(model, tuple(sorted(parts)))(key) if parts else {}
+
+
+@cache
+def _drawer(model: Model, parts: tuple[str, ...]) -> Callable[[jax.Array], dict]:
+    """The program of some parts: what belongs to the others is traced once, and never run."""
+    def draw(key: jax.Array) -> dict:
+        every = _draw(model, key)
+        return {part: every[part] for part in parts}
+    return jax.jit(draw)
+
+
+def _draw(model: Model, key: jax.Array) -> dict:
     fields = dict.fromkeys(("tokens", "types", "positions", "sequence"), jax.ShapeDtypeStruct((1, 2), jnp.int32))
     one, two = (jax.ShapeDtypeStruct((1, 1, *more), jnp.int32) for more in ((), (2,)))
     several = isinstance(model, ChoiceModel) or model.top.pair == "separate"
-    return model.clone(cached=()).lazy_init(
-        jax.random.key(seed), {**fields, "first": two if several else one, "masked": one})["params"]
+    batch = {**fields, "first": two if several else one, "masked": one}
+    return model.clone(cached=()).lazy_init(key, batch)["params"]
