@@ -1,7 +1,7 @@
 """What the committed records say: in README.md with their figures, claim by claim in experiments/README.md.
 
-`python -m experiments.gallery` writes both from each study's newest record of a whole preset; a test fails where
-the two files say something else than the records.
+`python -m experiments.gallery` writes both from the record whose pictures each study's README shows; a test fails
+where the two files say something else than the records.
 """
 
 import json
@@ -18,10 +18,10 @@ from flaxbert import tasks
 from flaxbert.errors import InputError, note
 
 ROOT = STUDIES.parent
-PRESETS = ("small", "paper")  # the others only try whether everything works
 COLUMNS = ("claim", "study", "command", "measured", "published", "verdict")
 SHORT = "**In short.** "
 NOTHING = "not measured"
+_SHOWN = re.compile(r"]\(records/([^/)]+)/")  # in a study's README
 _ELSEWHERE = re.compile(r" --(output=\S+|update_readme)")
 
 # The claims of the article: letter -> what it says, and whose.
@@ -44,7 +44,7 @@ class Kept(NamedTuple):
 
     Attributes:
       name: of the study.
-      folder: its newest record; None without one.
+      folder: of the record that its README shows; None without one.
       summary: the record's summary.json; {} without one.
     """
 
@@ -64,23 +64,27 @@ class Kept(NamedTuple):
         return _readme(self.name).splitlines()[0].removeprefix("# ")
 
 
-def newest(name: str) -> Kept:
-    """The record of a study that was begun last, of those that are whole and of a preset that measures.
+def shown(name: str) -> Kept:
+    """The record whose pictures a study's README shows; others beside it are anybody's own.
 
     Raises:
-      InputError: a summary.json that is none.
+      InputError: pictures of several records, or of one that is not whole.
     """
-    found = []
-    for file in STUDIES.glob(f"{name}/records/*/summary.json"):
-        try:
-            summary = json.loads(file.read_text())
-            if summary["preset"] in PRESETS and summary["status"] != "unfinished":
-                found.append((summary["started"], file.parent, summary))
-        except (json.JSONDecodeError, KeyError, TypeError):
-            raise InputError(f"{file}: is no summary of a record; measure it again or delete its folder") from None
-    if not found:
+    readme = STUDIES / name / "README.md"
+    dates = sorted({*_SHOWN.findall(_readme(name))})
+    if len(dates) > 1:
+        raise InputError(f"{readme}: shows pictures of several records, {', '.join(dates)}; show those of one")
+    if not dates:
         return Kept(name, None, {})
-    return Kept(name, *max(found, key=lambda each: each[0])[1:])
+    file = STUDIES / name / "records" / dates[0] / "summary.json"
+    try:
+        summary = json.loads(file.read_text())
+        whole = summary["status"] != "unfinished"
+    except (OSError, json.JSONDecodeError, KeyError, TypeError):
+        whole = False
+    if not whole:
+        raise InputError(f"{file}: is no summary of a whole record, but {readme} shows its pictures")
+    return Kept(name, file.parent, summary)
 
 
 def _readme(name: str) -> str:
@@ -163,7 +167,7 @@ def in_order() -> list[Kept]:
     """All studies, in the order of the letters of their claims; those without one come last."""
     letters = {name: min((claim.name for claim in getattr(find(name), "CLAIMS", ())), default="~")[0]
                for name in studies()}
-    return [newest(name) for name in sorted(letters, key=lambda name: (letters[name], name))]
+    return [shown(name) for name in sorted(letters, key=lambda name: (letters[name], name))]
 
 
 def write() -> list[Path]:

@@ -9,6 +9,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from flaxbert.errors import InputError
 from flaxbert.records import versions, write_json
 
 ROOT = Path(__file__).parents[1]
-# What two parts of one record must have in common.
+# What two parts of one record must have in common, beside the settings that decide what is measured.
 _SAME = ("study", "preset", "device", "devices", "cores")
 
 
@@ -74,18 +75,23 @@ class Records:
 
     Args:
       folder: made if need be.
-      about: what summary.json says; `study` and `preset` are needed.
+      about: what summary.json says; `study`, `preset` and `settings` are needed.
+      choices: settings that decide no measurement, only which there are: of those a record has all that any call
+        asked for.
 
     Raises:
-      InputError: the folder holds the record of another study, preset or device.
+      InputError: the folder holds the record of another study, preset, device or setting.
     """
 
-    def __init__(self, folder: Path, about: dict[str, Any]):
+    def __init__(self, folder: Path, about: dict[str, Any], choices: Collection[str] = ()):
         self.folder = folder
-        self.about = {**about, **environment(), "commit": commit()}
         before = _read_summary(folder)
+        earlier = before.get("settings") or {}
+        self.about = {**about, **environment(), "commit": commit(),
+                      "settings": _joined(earlier, about["settings"], choices)}
         differing = [f"{name} {before[name]}, not {self.about[name]}" for name in _SAME
                      if name in before and before[name] != self.about[name]]
+        differing += differences(earlier, about["settings"], choices)
         if differing:
             raise InputError(f"--output={folder}: holds a record of {'; '.join(differing)}; give another folder")
         folder.mkdir(parents=True, exist_ok=True)
@@ -115,7 +121,7 @@ class Records:
         return any(row["point"] == point and "error" not in row for row in self.rows)
 
     def append(self, point: dict[str, Any], found: dict[str, Any]) -> None:
-        """Keeps the row of one point; the row of an earlier failure of it goes."""
+        """Keeps the row of one point; that of an earlier failure of it stays, and no longer counts."""
         row = json.loads(json.dumps({"point": point, **found, "commit": self._commit}, allow_nan=False))
         self.rows.append(row)
         self._tell()
@@ -169,6 +175,34 @@ def read_rows(file: Path) -> list[dict[str, Any]]:
     except (FileNotFoundError, json.JSONDecodeError):
         pass
     return rows
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any], choices: Collection[str]) -> list[str]:
+    """What keeps settings from going on with a record: those that decide what is measured, as flags.
+
+    Args:
+      before: of the record.
+      now: of the call.
+      choices: those that may differ, as of `Records`.
+    """
+    now = json.loads(json.dumps(now))
+    return [f"--{name}={_as_flag(before[name])}, not {_as_flag(value) or 'none'}" for name, value in now.items()
+            if name in before and name not in choices and before[name] != value]
+
+
+def _joined(before: Mapping[str, Any], now: Mapping[str, Any], choices: Collection[str]) -> dict[str, Any]:
+    """The settings of all calls: every value of a list, the largest number."""
+    joined = json.loads(json.dumps({**before, **now}))
+    for name in before.keys() & now.keys() & {*choices}:
+        if isinstance(before[name], list):
+            joined[name] = list(dict.fromkeys([*before[name], *joined[name]]))
+        elif isinstance(before[name], int | float):
+            joined[name] = max(before[name], joined[name])
+    return joined
+
+
+def _as_flag(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else f"{value}"
 
 
 def _read_summary(folder: Path) -> dict[str, Any]:

@@ -5,6 +5,9 @@ A study is a folder experiments/NAME with a README.md and a study.py, which hold
     QUESTION                        one line
     PRESETS                         preset -> setting -> value; all presets have the same settings
     FLAGS                           setting -> help text, for the settings that a flag may override
+    TOYS                            not needed: settings of `small` where FLAXBERT_DATA has no MiniLM
+    CHOICES                         not needed: the settings that decide no measurement, only which there are, and
+                                    may differ between calls with one --output; default: tasks and seeds
     points(settings)                what to measure: a list of dicts of JSON values, each the key of its row
     measure_point(point, settings)  what was found at one point, a dict; raises PointFailed
     report(record)                  writes figure.png and table.md, returns the findings for summary.json
@@ -16,8 +19,10 @@ The page of a record, report.html, is made of what is there then.
 
 import importlib
 import os
+import re
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -28,6 +33,7 @@ from flaxbert.errors import InputError, note, one_of
 from flaxbert.progress import bar
 
 STUDIES = Path(__file__).parent
+CHOICES = ("tasks", "seeds")
 OWN_FLAGS = {"preset": "Which of the study's grids.",
              "output": "Folder of the record; default: experiments/NAME/records/DATE.",
              "update_readme": "Copy the record's table into the study's README, and where else it is shown."}
@@ -41,6 +47,22 @@ def studies() -> list[str]:
 def find(name: str) -> ModuleType:
     """The study of that name; raises `InputError` listing the valid ones."""
     return importlib.import_module(f"experiments.{one_of(name, studies(), 'study')}.study")
+
+
+def settings_of(study: ModuleType, preset: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a preset, and `given` in their place; what comes with the package where MiniLM is not here.
+
+    Raises:
+      InputError: no such preset.
+    """
+    settings = study.PRESETS[one_of(preset, tuple(study.PRESETS), "--preset")]
+    toys = getattr(study, "TOYS", {})
+    from experiments.training import at_hand
+    if preset == "small" and toys and "model" not in given and not at_hand(settings["model"]):
+        note("FLAXBERT_DATA has no MiniLM: the bundled model on toy tasks takes its place, which says less; "
+             "experiments/README.md tells what that folder holds")
+        settings = {**settings, **toys}
+    return {**settings, **given}
 
 
 def run(name: str, preset: str = "small", output: str = "", update_readme: bool = False,
@@ -61,7 +83,7 @@ def run(name: str, preset: str = "small", output: str = "", update_readme: bool 
       InputError: an unknown study or preset, nothing to measure, or a folder that holds something else.
     """
     study = find(name)
-    settings = {**study.PRESETS[one_of(preset, tuple(study.PRESETS), "--preset")], **given}
+    settings = settings_of(study, preset, given)
     # A study may start other programs on the same device: leave them its memory.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     from experiments.records import PointFailed, Records, write_between_marks
@@ -73,7 +95,7 @@ def run(name: str, preset: str = "small", output: str = "", update_readme: bool 
     now = time.strftime("%Y-%m-%d %H:%M:%S %z")
     folder = Path(output).expanduser() if output else STUDIES / name / "records" / now[:10]
     record = Records(folder, {"study": name, "question": study.QUESTION, "preset": preset, "settings": settings,
-                              "date": now[:10], "started": now})
+                              "date": now[:10], "started": now}, getattr(study, "CHOICES", CHOICES))
     todo = [point for point in points if not record.has(point)]
     with bar(len(points), name, "points", initial=len(points) - len(todo)) as progress:
         for point in todo:
@@ -92,7 +114,14 @@ def run(name: str, preset: str = "small", output: str = "", update_readme: bool 
     if update_readme:
         for readme in (STUDIES / name / "README.md", *getattr(study, "READMES", ())):
             write_between_marks(readme, (folder / "table.md").read_text())
+        show(STUDIES / name / "README.md", folder)
     return {"folder": str(folder), "measured": len(todo), "failed": len(record.failed())}
+
+
+def show(readme: Path, folder: Path) -> None:
+    """Makes a study's README show the pictures of this record, where it is one of the study's own."""
+    if folder.resolve().parent == readme.parent / "records":
+        readme.write_text(re.sub(r"]\(records/[^/)]+/", f"](records/{folder.name}/", readme.read_text()))
 
 
 def _define(values: flags.FlagValues, name: str, default: Any, text: str) -> None:

@@ -62,9 +62,9 @@ def model(name: str) -> str:
     return str(folder)
 
 
-def at_hand(real: Mapping[str, Any], toys: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Settings of a preset: `real` where FLAXBERT_DATA has MiniLM, else `toys`, of what comes with the package."""
-    return real if outside(MODELS["minilm"]) else toys
+def at_hand(name: str) -> bool:
+    """Whether a model can be had: one of MODELS only where FLAXBERT_DATA has it."""
+    return name not in MODELS or outside(MODELS[name]) is not None
 
 
 def limits(given: Sequence[str]) -> dict[str, int]:

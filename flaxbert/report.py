@@ -48,7 +48,7 @@ def page(sources: Sequence[Source]) -> str:
     names = [name_of(source.folder) for source in sources]
     found = [arm for source in sources for arm in grouped(source.arms, name_of(source.folder))]
     arms = grouped(found, "all runs")
-    if len(arms) == 1 and len(arms[0].runs) == 1 and not sources[0].lacking:
+    if len(arms) == 1 and len(arms[0].runs) == 1 and not arms[0].lacking and not sources[0].lacking:
         return runs.one(arms[0].first)
     if len({arm.name for arm in arms}) < len(arms):
         names_of_all = distinct([arm.folder for arm in arms])

@@ -177,12 +177,40 @@ def test_a_failed_point_is_told_and_tried_again(monkeypatch, run, tmp_path):
 
 def test_a_record_of_several_days_says_so(tmp_path):
     from experiments.records import Records
-    about = {"study": "throughput", "preset": "tiny", "date": "2026-11-23"}
+    about = {"study": "throughput", "preset": "tiny", "settings": {}, "date": "2026-11-23"}
     record = Records(tmp_path, about)
     assert record.about["date"] == "2026-11-23"
     for number, day in enumerate(("2026-11-21", "2026-11-22")):
         record.append({"number": number}, {"time": f"{day} 23:00:00 +0000"})
     assert record.about["date"] == Records(tmp_path, about).about["date"] == "2026-11-21 to 2026-11-22"
+
+
+def test_a_record_is_of_one_setting_but_for_what_chooses_its_points(tmp_path):
+    """Tasks and seeds of all calls add up; a rate of another call would be told of rows that never had it."""
+    from experiments.records import Records
+
+    def opened(**settings):
+        about = {"study": "transfer", "preset": "small", "date": "2026-11-23", "settings": settings}
+        return Records(tmp_path, about, ("tasks", "seeds")).about["settings"]
+    opened(tasks=("a", "b"), seeds=2, rate=1e-4, limits=("a=10",))
+    assert opened(tasks=("b", "c"), seeds=1, rate=1e-4, limits=("a=10",)) == {
+        "tasks": ["a", "b", "c"], "seeds": 2, "rate": 1e-4, "limits": ["a=10"]}
+    with pytest.raises(InputError) as caught:
+        opened(tasks=("a",), seeds=5, rate=5e-5, limits=())
+    assert str(caught.value) == (f"--output={tmp_path}: holds a record of --rate=0.0001, not 5e-05; "
+                                 "--limits=a=10, not none; give another folder")
+
+
+RECORDS = sorted((ROOT / "experiments").glob("*/records/*/summary.json"))
+
+
+@pytest.mark.parametrize("file", RECORDS, ids=[file.parent.parent.parent.name for file in RECORDS])
+def test_a_committed_record_can_be_gone_on_with(run, file):
+    """Its preset, today, is the one that it was measured with."""
+    from experiments.records import differences
+    about, study = json.loads(file.read_text()), run.find(file.parent.parent.parent.name)
+    choices = getattr(study, "CHOICES", run.CHOICES)
+    assert differences(about["settings"], study.PRESETS[about["preset"]], choices) == []
 
 
 def test_the_table_goes_between_its_marks(tmp_path):
@@ -355,18 +383,18 @@ def test_features_come_seed_by_seed_and_without_what_is_not_here(run, monkeypatc
 
 
 @pytest.mark.parametrize("name", ["feature_based", "fine_tuning", "layer_change", "layer_freezing", "tune_or_not"])
-def test_without_data_small_is_of_toy_tasks(run, monkeypatch, tmp_path, name):
+def test_without_data_small_is_of_toy_tasks(run, monkeypatch, capsys, name):
     study = run.find(name)
     monkeypatch.delenv("FLAXBERT_DATA", raising=False)
-    try:
-        settings = importlib.reload(study).PRESETS["small"]
-        points = study.points(settings)
-    finally:
-        monkeypatch.undo()
-        importlib.reload(study)
-    assert settings["model"] == "bundled"
+    settings = run.settings_of(study, "small", {"seeds": 2})
+    assert settings.items() >= {"model": "bundled", "seeds": 2}.items()
+    assert "FLAXBERT_DATA has no MiniLM" in capsys.readouterr().err
+    points = study.points(settings)
     assert points
     assert {point["task"] for point in points} <= {*importlib.import_module("experiments.training").TOYS}
+    given = run.settings_of(study, "small", {"model": "hub/name"})  # which can be had
+    assert given == {**study.PRESETS["small"], "model": "hub/name"}
+    assert capsys.readouterr().err == ""
 
 
 def test_a_record_of_nothing_is_not_begun(run, monkeypatch, tmp_path):

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from experiments import gallery, records
+from experiments import gallery, records, run
 from experiments.run import STUDIES, find, studies
 from flaxbert.errors import InputError
 
@@ -62,23 +62,33 @@ def test_tasks_that_differ_are_told_apart():
     assert row[5] == "confirmed: a, c; not confirmed at this size: b; not measured: d, e"
 
 
-def test_the_newest_whole_record_that_measures_counts(tmp_path, monkeypatch):
+def test_the_record_counts_whose_pictures_the_study_shows(tmp_path, monkeypatch):
     monkeypatch.setattr(gallery, "STUDIES", tmp_path)
-
-    def write(name, **summary):
+    readme = tmp_path / "study" / "README.md"
+    for name, status in (("a", "finished"), ("newer", "finished"), ("torn", "unfinished")):
         folder = tmp_path / "study" / "records" / name
         folder.mkdir(parents=True)
-        (folder / "summary.json").write_text(json.dumps(
-            {"preset": "small", "status": "finished", "started": "2026-01-01", **summary}))
-    assert gallery.newest("study").folder is None
-    write("a", started="2026-01-02")
-    write("z")
-    write("tried", preset="tiny", started="2026-01-03")
-    write("torn", status="unfinished", started="2026-01-04")
-    assert gallery.newest("study").folder.name == "a"
-    (tmp_path / "study" / "records" / "z" / "summary.json").write_text("{}")
-    with pytest.raises(InputError, match="is no summary of a record"):
-        gallery.newest("study")
+        (folder / "summary.json").write_text(json.dumps({"preset": "small", "status": status}))
+    readme.write_text("No picture yet; records/a/ is a folder.")
+    assert gallery.shown("study").folder is None
+    readme.write_text("![One](records/a/figure.png)\n![Two](records/a/losses.png)\n")
+    assert gallery.shown("study").folder.name == "a"
+    for text, line in (("![One](records/a/1.png) ![Two](records/newer/2.png)", "several records, a, newer"),
+                       ("![One](records/torn/figure.png)", "no summary of a whole record"),
+                       ("![One](records/gone/figure.png)", "no summary of a whole record")):
+        readme.write_text(text)
+        with pytest.raises(InputError, match=line):
+            gallery.shown("study")
+
+
+def test_a_readme_shows_the_record_whose_table_it_has(tmp_path):
+    readme = tmp_path / "study" / "README.md"
+    readme.parent.mkdir()
+    text = "![One](records/2026-01-01/figure.png), [other](../study/records/2026-01-01/figure.png)\n"
+    for folder, date in ((tmp_path / "elsewhere", "2026-01-01"), (readme.parent / "records" / "new", "new")):
+        readme.write_text(text)
+        run.show(readme, folder)
+        assert readme.read_text() == text.replace("(records/2026-01-01", f"(records/{date}")
 
 
 def test_a_study_with_a_record_has_to_say_what_came_of_it(tmp_path, monkeypatch):

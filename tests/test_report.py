@@ -150,6 +150,13 @@ def test_a_folder_of_seeds(tmp_path):
     assert len(one.all("svg")) == 2
 
 
+def test_a_folder_of_seeds_of_which_one_has_begun(tmp_path):
+    """Still the page of all: that the others are to come is told."""
+    page = page_of(tmp_path, write_seeds(tmp_path / "runs", {1: 0.80}, lacking=(2, 3), epochs=2.0))
+    assert "Seeds of runs" in page.text
+    assert "runs: not begun yet: seed 2, 3." in page.text
+
+
 def test_a_sweep(tmp_path):
     sweep = tmp_path / "rates"
     for rate, scores in ((1e-3, {1: 0.80, 2: 0.82}), (1e-2, {1: 0.70, 2: None})):

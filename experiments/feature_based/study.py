@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from experiments import features, training
+from experiments import features
 from experiments.claims import judge
 from experiments.feature_based import claims, figure, table
 from experiments.feature_based.published import ROWS
@@ -13,6 +13,7 @@ QUESTION = "Do features of the frozen model come close to fine-tuning, and which
 
 FLAGS = {**features.FLAGS, "rows": "Only these rows of Devlin's table, on --token_task.",
          "token_task": "The task of Devlin's table."}
+CHOICES = ("rows", "seeds", "cache_dir")
 
 CLAIMS = claims.CLAIMS
 
@@ -20,14 +21,14 @@ _CONLL = {"rows": ROWS, "token_task": "conll2003"}
 
 # Without FLAXBERT_DATA `small` is the bundled model, which learns at higher rates, on a task that comes with it.
 _REAL = {**_CONLL, "seeds": 3, "limits": ("conll2003=3000",)}
-_TOYS = {**_CONLL, "token_task": "toy_token", "seeds": 3, "limits": (), "model": "bundled", "rate": 1e-3}
+TOYS = {**_CONLL, "token_task": "toy_token", "seeds": 3, "limits": (), "model": "bundled", "rate": 1e-3}
 
 PRESETS: dict[str, dict[str, Any]] = {
     # A minute: does everything work.
     "tiny": {**features.PRESETS["tiny"], "rows": ROWS, "token_task": "toy_token", "seeds": 1,
              "limits": ("toy_token=96",)},
     # Two CPU cores: fifteen minutes a seed.
-    "small": {**features.PRESETS["small"], **training.at_hand(_REAL, _TOYS)},
+    "small": {**features.PRESETS["small"], **_REAL},
     # An accelerator.
     "paper": {**features.PRESETS["paper"], **_CONLL, "seeds": 5, "limits": ()},
 }

@@ -16,6 +16,7 @@ FLAGS = {**training.FLAGS, "tasks": "Only these tasks.",
          "epochs": "Epochs of the arms: few, many.",
          "reinit_layers": "So many top layers, and the pooler, are drawn anew in half of the arms.",
          "rate": "Peak learning rate.", **seeds.FLAGS}
+CHOICES = ("tasks",)
 
 _COMMON = {"epochs": ("3", "6"), "eval_examples": 0, "dtype": "float32", "seeds_per_program": "auto"}
 

@@ -15,6 +15,7 @@ FLAGS = {**training.FLAGS, "tasks": "Only these tasks.",
          "random_seeds": "The same from random weights; 0: none.", "epochs": "Epochs of every run.",
          "rate": "Peak learning rate on all tasks.", "rates": "More of them on --rates_task; none: only --rate.",
          "rates_task": "The task of --rates."}
+CHOICES = ("tasks", "seeds", "random_seeds", "rates")
 
 CLAIMS = claims.CLAIMS
 
@@ -25,15 +26,15 @@ _REAL = {"model": "minilm", "tasks": ("sst2", "mrpc", "stsb", "cola", "mnli", "s
          "rates": ("1e-5", "3e-5"), "rates_task": "sst2", "eval_examples": 400,
          "limits": ("sst2=1500", "mrpc=1500", "stsb=1000", "cola=2500", "mnli=1200", "squad=800", "arc_easy=600",
                     "conll2003=800")}
-_TOYS = {"model": "bundled", "tasks": training.TOYS, "rate": 1e-3, "rates": ("3e-4",), "rates_task": "toy_pair",
+TOYS = {"model": "bundled", "tasks": training.TOYS, "rate": 1e-3, "rates": ("3e-4",), "rates_task": "toy_pair",
          "eval_examples": 0, "limits": ()}
 
 PRESETS: dict[str, dict[str, Any]] = {
     # A minute: does everything work.
-    "tiny": {**_COMMON, **_TOYS, "tasks": ("toy_pair", "toy_token"), "epochs": 1.0, "eval_examples": 64,
+    "tiny": {**_COMMON, **TOYS, "tasks": ("toy_pair", "toy_token"), "epochs": 1.0, "eval_examples": 64,
              "limits": ("toy_pair=96", "toy_token=96")},
     # An hour and a half on two busy CPU cores.
-    "small": {**_COMMON, **training.at_hand(_REAL, _TOYS)},
+    "small": {**_COMMON, **_REAL},
     # An accelerator. Devlin chose the best of four rates on dev; here all tasks have the same.
     "paper": {**_COMMON, **_REAL, "model": "bert-base-uncased", "batch_size": 32, "seeds": 5, "eval_examples": 0,
               "tasks": ("sst2", "mrpc", "stsb", "cola", "mnli", "qqp", "rte", "squad", "arc_easy", "conll2003"),

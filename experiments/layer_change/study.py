@@ -28,15 +28,15 @@ _COMMON = {"epochs": 3.0, "batch_size": 16, "seeds": 2, "steps": 6, "texts": 100
 _REAL = {"model": "minilm", "tasks": ("mnli", "squad", "conll2003", "conll2003_chunk"), "rate": 1e-4,
          "other": "sst2", "eval_examples": 400,
          "limits": ("mnli=2000", "squad=500", "conll2003=1000", "conll2003_chunk=1000")}
-_TOYS = {"model": "bundled", "tasks": ("toy_pair", "toy_span", "toy_token"), "rate": 1e-3, "other": "",
+TOYS = {"model": "bundled", "tasks": ("toy_pair", "toy_span", "toy_token"), "rate": 1e-3, "other": "",
          "eval_examples": 0, "limits": ()}
 
 PRESETS: dict[str, dict[str, Any]] = {
     # A minute: does everything work.
-    "tiny": {**_COMMON, **_TOYS, "tasks": ("toy_pair", "toy_token"), "seeds": 1, "epochs": 1.0, "steps": 3,
+    "tiny": {**_COMMON, **TOYS, "tasks": ("toy_pair", "toy_token"), "seeds": 1, "epochs": 1.0, "steps": 3,
              "eval_examples": 64, "texts": 40, "tokens": 200, "limits": ("toy_pair=96", "toy_token=96")},
     # Forty minutes on two CPU cores, three quarters of it training. The rate of the layer_freezing study.
-    "small": {**_COMMON, **training.at_hand(_REAL, _TOYS)},
+    "small": {**_COMMON, **_REAL},
     # An accelerator.
     "paper": {**_COMMON, **_REAL, "model": "bert-base-uncased", "batch_size": 32, "rate": 5e-5, "seeds": 5,
               "steps": 10, "limits": (), "eval_examples": 0, "texts": 1000, "tokens": 2000},

@@ -20,6 +20,7 @@ FLAGS = {**training.FLAGS, "tasks": "Only these tasks.",
          "frozen_layers": "Freeze 0, 1, ..., so many of the bottom layers.",
          "seeds": "Runs of each kind, seeds 0, 1, ...", "epochs": "Epochs of every run.",
          "rate": "Peak learning rate of every run."}
+CHOICES = ("tasks", "seeds", "frozen_layers")
 
 CLAIMS = claims.CLAIMS
 
@@ -29,7 +30,7 @@ _COMMON = {"rate": 5e-5, "epochs": 3.0, "batch_size": 16}
 # bundled model, which learns at still higher rates, on tasks that come with it.
 _REAL = {"model": "minilm", "tasks": ("mrpc", "mnli", "squad"), "frozen_layers": 6, "seeds": 1, "rate": 1e-4,
          "limits": ("mnli=4000", "squad=1500"), "eval_examples": 500}
-_TOYS = {"model": "bundled", "tasks": ("toy_pair", "toy_token"), "frozen_layers": 4, "seeds": 3, "rate": 1e-3,
+TOYS = {"model": "bundled", "tasks": ("toy_pair", "toy_token"), "frozen_layers": 4, "seeds": 3, "rate": 1e-3,
          "limits": (), "eval_examples": 0}
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -37,7 +38,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "tiny": {**_COMMON, "model": "bundled", "tasks": ("toy_pair",), "frozen_layers": 2, "seeds": 1,
              "limits": ("toy_pair=64",), "eval_examples": 64},
     # Two hours on two busy CPU cores.
-    "small": {**_COMMON, **training.at_hand(_REAL, _TOYS)},
+    "small": {**_COMMON, **_REAL},
     # An accelerator.
     "paper": {**_COMMON, "model": "bert-base-uncased", "tasks": ("mrpc", "mnli", "squad"), "frozen_layers": 12,
               "seeds": 5, "batch_size": 32, "limits": (), "eval_examples": 0},

@@ -18,6 +18,7 @@ FLAGS = {**training.FLAGS, "tasks": "Only these tasks; none: the formulas alone.
          "warmup": "Share of the steps that is warm-up, in the arms with it.",
          "theory_steps": "Steps of the run of which the recipes' formulas are shown.",
          **seeds.FLAGS}
+CHOICES = ("tasks",)
 
 # 468 steps: three epochs of RTE in batches of 16.
 _COMMON = {"epochs": 3.0, "warmup": 0.1, "theory_steps": 468, "batch_size": 16, "eval_examples": 0,

@@ -19,6 +19,7 @@ FLAGS = {"record": "Folder of a stability record, whose runs are taken; empty: t
          "seeds": "Runs of each arm, seeds 1, 2, ..., where they are trained.",
          "epochs": "Of the arms that are trained, each without and with bias correction.",
          **{name: f"{stability.FLAGS[name].removesuffix('.')}, where runs are trained." for name in _TRAINING}}
+CHOICES = ("tasks",)
 
 STABILITY = "experiments/stability/records/2026-11-22"
 _SMALL = {name: stability.PRESETS["small"][name] for name in _TRAINING}

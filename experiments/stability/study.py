@@ -17,6 +17,7 @@ FLAGS = {**training.FLAGS, "tasks": "Only these tasks, whose labels are classes.
          "epochs": "Epochs of the arms: few, many.", "rate": "Peak learning rate of the arms.",
          "rates": "Higher ones for the grid, at few epochs; none: no grid.",
          **seeds.FLAGS}
+CHOICES = ("tasks", "rates")
 
 CLAIMS = claims.CLAIMS
 

@@ -41,6 +41,7 @@ FLAGS = {
     "round_steps": "Savings, seeds: steps of a window of a round, at least.",
     "round_seconds": "Savings, seeds: seconds of one, at least.",
 }
+CHOICES = ("parts", "models", "frozen", "counts", "peer", "peer_variants", "base_batch")
 
 # What trains -> settings, for an encoder of so many layers: two thirds are 8 of BERT-base's 12.
 STRATEGIES = {
