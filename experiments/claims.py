@@ -57,15 +57,19 @@ class Verdict(NamedTuple):
     verdict: str
 
 
-def judge(claims: Iterable[Claim[T]], measured: Iterable[tuple[str, T]]) -> list[Verdict]:
+def judge(claims: Iterable[Claim[T]], measured: Iterable[tuple[str, T]],
+          absent: Iterable[tuple[str, T]] = ()) -> list[Verdict]:
     """Every claim on every task.
 
     Args:
       claims: of one study.
       measured: (task, what the claims' judges read of it).
+      absent: the same of tasks without a measurement; told where something is published of them.
     """
-    measured = list(measured)
-    found = [(claim.name, task, claim.judge(each)) for claim in claims for task, each in measured]
+    measured, absent = list(measured), list(absent)
+    found = [(claim.name, task, finding) for claim in claims
+             for these, wanted in ((measured, True), (absent, False)) for task, each in these
+             if (finding := claim.judge(each)).published or wanted]
     return [Verdict(name, task, each.found, each.published, VERDICTS[each.holds]) for name, task, each in found]
 
 

@@ -72,7 +72,7 @@ def test_what_was_not_measured_is_not_judged_but_told():
     # Half of the arms: with and without a remedy they differ in others, too.
     for claim in ("E longer saves", "E correction saves", "E re-initialisation saves"):
         assert found[claim] == ("", "", "not measured")
-    assert found["E re-initialisation"] == ("", "accuracy 0.695 ± 0.025 to 0.726 ± 0.016 [S]", "not measured")
+    assert found["E re-initialisation"] == ("", "rte accuracy 0.695 ± 0.025 to 0.726 ± 0.016 [S]", "not measured")
     text = table.markdown(ABOUT, measured, [])
     assert "Published of rte, without layers drawn anew and with: accuracy 0.695 ± 0.025 to 0.726" in text
     assert "Not measured, or not whole: rte (4 of 8 arms), toy_pair." in text
@@ -95,7 +95,9 @@ def test_a_record_has_tables_and_a_picture(monkeypatch, tmp_path):
     assert "; 0 of 12 and 1 of 12 |" in text
     assert (tmp_path / "figure.png").stat().st_size > 5000
     findings = json.loads((tmp_path / "summary.json").read_text())["findings"]
-    assert (len(findings["claims"]), len(findings["arms"])) == (len(study.CLAIMS), 8)
+    told = [each for each in findings["claims"] if each["task"] == "rte"]  # which the paper has
+    assert [(each["claim"], each["verdict"]) for each in told] == [("E re-initialisation", "not measured")]
+    assert (len(findings["claims"]), len(findings["arms"])) == (len(study.CLAIMS) + 1, 8)
 
 
 def test_points_are_the_cross_product_and_what_a_point_trains(monkeypatch):

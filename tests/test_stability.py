@@ -146,7 +146,11 @@ def test_a_record_has_tables_and_pictures_and_goes_on(run, measured_as, monkeypa
         assert (tmp_path / f"{name}.png").stat().st_size > 5000
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["status"] == "finished"
-    assert len(summary["findings"]["claims"]) == len(claims.CLAIMS)
+    verdicts = {(each["claim"], each["task"]): each["verdict"] for each in summary["findings"]["claims"]}
+    assert len([task for _, task in verdicts if task == "toy_pair"]) == len(claims.CLAIMS)
+    others = {key: verdict for key, verdict in verdicts.items() if key[1] != "toy_pair"}  # which the paper has
+    assert others.keys() == {(claim, task) for claim in ("E mean", "E spread") for task in MOSBACH}
+    assert {*others.values()} == {"not measured"}
     assert [arm["failed"] for arm in summary["findings"]["arms"]] == [6, 0, 1, 0, 12, 2]
 
     lines = (tmp_path / "results.jsonl").read_text().splitlines(True)

@@ -1,11 +1,11 @@
 """What Zhang et al. claim of small data, and by which rule it is confirmed here."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from experiments import paired
-from experiments.claims import NOT_MEASURED, Claim, Finding, p
+from experiments.claims import NOT_MEASURED, Claim, Finding, Verdict, judge, p
 from experiments.few_sample.arms import ALL, ARMS, NONE, REMEDIES, Measured
-from experiments.few_sample.published import reinitialised
+from experiments.few_sample.published import REINITIALISED, reinitialised
 
 LEVEL = 0.05  # of p
 
@@ -14,7 +14,8 @@ def helps(remedy: int, published: Callable[[str], str] = lambda task: "") -> Cal
     """A judge of one of `REMEDIES` by its effect on the score."""
     def judge(measured: Measured) -> Finding:
         found = measured.effect(remedy)
-        return Finding(paired.written(found), paired.ahead(found), published(measured.task))
+        theirs = published(measured.task)
+        return Finding(paired.written(found), paired.ahead(found), theirs and f"{measured.task} {theirs}")
     return judge
 
 
@@ -34,6 +35,13 @@ def saves(remedy: int) -> Callable[[Measured], Finding]:
         value = float(fisher_exact([[a, n - a], [b, m - b]]).pvalue)
         return Finding(f"{a} of {n} failed against {b} of {m}, {p(value)}", a / n < b / m and value < LEVEL)
     return judge
+
+
+def verdicts(measured: Sequence[Measured]) -> list[Verdict]:
+    """Every claim on every task, those of the paper that are not measured too."""
+    tasks = {each.task: each for each in measured}
+    absent = [(task, Measured(task, {})) for task in REINITIALISED if task not in tasks]
+    return judge(CLAIMS, tasks.items(), absent)
 
 
 _MEAN = ("Student's 95 % interval of its effect, the mean of the four arms with it less that of the four without, "

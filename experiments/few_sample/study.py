@@ -3,7 +3,6 @@
 from typing import Any
 
 from experiments import seeds, training
-from experiments.claims import judge
 from experiments.few_sample import arms, claims, figure, table
 from experiments.records import Records
 from flaxbert.errors import InputError
@@ -61,7 +60,7 @@ def measure_point(point: dict[str, Any], settings: dict[str, Any]) -> dict[str, 
 def report(record: Records) -> dict[str, Any]:
     """Writes table.md and figure.png; returns the numbers of every arm, and what the claims came to."""
     measured = arms.of(record.measured, record.about["settings"])
-    verdicts = judge(CLAIMS, [(each.task, each) for each in measured])
+    verdicts = claims.verdicts(measured)
     (record.folder / "table.md").write_text(table.markdown(record.about, measured, verdicts))
     figure.draw(record.about, measured, record.folder / "figure.png")
     return {"claims": [verdict._asdict() for verdict in verdicts],

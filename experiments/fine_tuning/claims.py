@@ -56,4 +56,4 @@ def verdicts(measured: Sequence[Measured]) -> list[Verdict]:
     real = any(task in DEVLIN for task in tasks)
     absent = [(task, Measured(task, "", None, {}, [])) for task in NOT_AT_HAND if real and task not in tasks]
     several = [(each.task, each) for each in measured if len(each.tried) > 1]
-    return judge((WORKS,), [*tasks.items(), *absent]) + judge((RANGE,), several)
+    return judge((WORKS,), tasks.items(), absent) + judge((RANGE,), several)

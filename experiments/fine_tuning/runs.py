@@ -53,7 +53,8 @@ def _of(rows: list[dict[str, Any]], rate: float) -> Measured:
     metric = whole[0]["metric"]
 
     def scores(metric: str, **point: Any) -> list[float]:
-        return [row["scores"][metric] for row in whole if {**row["point"], **point} == row["point"]]
+        found = (row["scores"][metric] for row in whole if {**row["point"], **point} == row["point"])
+        return [score for score in found if score is not None]  # a correlation with a constant is none
     ours = sorted({row["point"]["rate"] for row in whole if row["point"]["start"] == PRE_TRAINED})
     return Measured(whole[0]["point"]["task"], metric, whole[0]["baseline"],
                     {each: scores(metric, start=PRE_TRAINED, rate=each) for each in ours},

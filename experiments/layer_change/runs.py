@@ -53,11 +53,6 @@ class Run(NamedTuple):
         """Those at which it was looked at."""
         return sorted({each["step"] for each in self.row["changes"]})
 
-    @property
-    def score(self) -> float:
-        """Dev's main metric."""
-        return self.row["scores"][self.row["metric"]]
-
     def change(self, measure: str, text: str = OWN, step: int | None = None,
                direction: str = TRAINED) -> np.ndarray | None:
         """[S] how much each layer has changed, 0: not at all; None where it was not measured.

@@ -20,7 +20,7 @@ from experiments.layer_change.runs import (
     Measured,
     thirds,
 )
-from experiments.tables import absent, limited, mean, titled, where, written
+from experiments.tables import absent, limited, mean, scores, titled, where, written
 
 # Columns of the table by layer: name -> measure, and which of it.
 BY_LAYER: dict[str, tuple[str, dict[str, str]]] = {
@@ -93,7 +93,8 @@ def _thirds(each: Measured) -> list[tuple[str, ...]]:
 
 def _score(each: Measured) -> tuple[str, ...]:
     first = each.runs[0].row
-    return (each.task, first["metric"], mean([run.score for run in each.runs]),
+    found = scores(run.row for run in each.runs)
+    return (each.task, first["metric"], mean(found) if found else "",
             "" if first["baseline"] is None else f"{first['baseline']:.3f}", str(each.runs[0].total))
 
 

@@ -1,11 +1,11 @@
 """What the papers claim, and by which rule it is confirmed here; the rules stood before the measurement."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from experiments.claims import NOT_MEASURED, Claim, Finding, p
+from experiments.claims import NOT_MEASURED, Claim, Finding, Verdict, judge, p
 from experiments.stability.arms import BOTH, CORRECTED, LONGER, PLAIN, Measured
 from experiments.stability.published import METRIC, MOSBACH, Scores
 from experiments.tables import written
@@ -75,12 +75,20 @@ def fails_first(measured: Measured) -> Finding:
 
 def unfitted(measured: Measured) -> Finding:
     """Training losses of all failed runs, and beside them those of the good ones."""
+    if not measured.every:
+        return NOT_MEASURED
     failed = np.concatenate([arm.runs().failed for arm in measured.every])
     # A loss that was not finite is none that fits.
     high = np.concatenate([~(arm.losses < UNFITTED * arm.row["constant_loss"]) for arm in measured.every])
     text = (f"{(failed & high).sum()} of {failed.sum()} failed runs, {(~failed & high).sum()} of "
             f"{(~failed).sum()} others")
     return Finding(text, bool(high[failed].mean() >= MOST) if failed.sum() >= LEAST else None)
+
+
+def verdicts(measured: Sequence[Measured]) -> list[Verdict]:
+    """Every claim on every task, those of the paper that are not measured too."""
+    tasks = {each.task: each for each in measured}
+    return judge(CLAIMS, tasks.items(), [(task, Measured(task, {}, {})) for task in MOSBACH if task not in tasks])
 
 
 CLAIMS = (
