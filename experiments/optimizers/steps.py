@@ -11,7 +11,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from experiments.optimizers.theory import rounded
@@ -34,7 +33,7 @@ def weights_above_embeddings(config: Config) -> int:
     """How many scalars the layers, the pooler and the head of a run have."""
     task, _, _ = tasks.load_split(config, "dev")
     model = build_model(config, task, pretrained.load(config.model, weights=False).config)
-    shapes = trees.flatten(jax.eval_shape(lambda: heads.init(model, 0)))
+    shapes = trees.flatten(heads.shapes(model))
     return sum(math.prod(shape.shape) for name, shape in shapes.items() if part(name) != "embeddings")
 
 

@@ -111,7 +111,7 @@ def write_model(folder: Path, shape: BertConfig) -> str:
     tokenizer = load_tokenizer(vocabulary or BUNDLED, shape)
     settings = {**vars(shape), **head_settings("classification", ("0", "1"))}
     save_model_folder(folder, settings, tokenizer)
-    shapes = jax.eval_shape(lambda: heads.init(heads.SequenceModel(shape, 2), 0))
+    shapes = heads.shapes(heads.SequenceModel(shape, 2))
     draw = np.random.default_rng(0)
 
     def leaf(name: str, like: jax.ShapeDtypeStruct) -> np.ndarray:
