@@ -1,25 +1,15 @@
 """What the pictures of several studies share: panels, axes, dots of seeds, bands over seeds."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from flaxbert.curves import COLOURS, GREY, INK
-from flaxbert.statistics.figures import FAILED, GRID
+from flaxbert.drawing import COLOURS, FAILED, GREY, GRID, INK, pyplot, save, tidy
 
 DOT = dict(s=28, alpha=0.65, linewidths=0, zorder=3)
 CROSS = dict(marker="x", s=34, color=FAILED, linewidths=1.5, zorder=4)
 CONSTANT = dict(color=GREY, linestyle="--", linewidth=1.1, zorder=0)
-
-
-def pyplot() -> Any:
-    """matplotlib's, which draws into files alone."""
-    import matplotlib
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-    return pyplot
 
 
 def panels(rows: int, columns: int, width: float = 4.3, height: float = 3.7, **given: Any) -> tuple[Any, Any]:
@@ -34,35 +24,10 @@ def panels(rows: int, columns: int, width: float = 4.3, height: float = 3.7, **g
                              constrained_layout=True, **given)
 
 
-def tidy(axes: Any, title: str, x: str = "", y: str = "", grid: str = "both") -> None:
-    """A title, names of the axes with their units, two spines and a light grid.
-
-    Args:
-      axes: of one panel.
-      title: over it.
-      x, y: what the axes are; empty: nothing is written there.
-      grid: x, y or both.
-    """
-    axes.set_title(title, loc="left", fontsize=10, color=INK)
-    axes.set_xlabel(x, color=INK)
-    axes.set_ylabel(y, color=INK)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis=grid, color=GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(labelsize=9)
-
-
 def legend(figure: Any, handles: Sequence[Any], columns: int) -> None:
     """One legend for all panels, below them."""
     figure.legend(handles=handles, loc="outside lower center", ncols=min(columns, len(handles)), frameon=False,
                   fontsize=9)
-
-
-def save(figure: Any, path: Path, title: str) -> None:
-    """Writes the PNG, with a title over all panels."""
-    figure.suptitle(title, color=INK)
-    figure.savefig(path, dpi=130)
-    pyplot().close(figure)
 
 
 def line(colour: str, label: str, **style: Any) -> Any:

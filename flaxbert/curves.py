@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-INK, GREY = "#333333", "#9aa7b5"
-COLOURS = ("#1f6fb2", "#e08a1e", "#3a923a", "#8c5fb3")  # of the first run, the second, ...
+from flaxbert.drawing import COLOURS, GREY, INK, pyplot, save, tidy
 
 
 def learning_curve(rows: list[dict[str, Any]], metric: str, path: Path, lowest: bool = False) -> None:
@@ -31,10 +30,7 @@ def learning_curves(runs: Mapping[str, list[dict[str, Any]]], metric: str, path:
       title: above the picture.
       lowest: the lowest score is the best one.
     """
-    import matplotlib
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4 + 0.3 * bool(title)), constrained_layout=True)
+    figure, (left, right) = pyplot().subplots(1, 2, figsize=(9, 3.4 + 0.3 * bool(title)), constrained_layout=True)
     for colour, (name, rows) in zip(COLOURS, runs.items(), strict=False):
         train = [row for row in rows if row["split"] == "train"]
         dev = [row for row in rows if row["split"] == "dev"]
@@ -51,19 +47,12 @@ def learning_curves(runs: Mapping[str, list[dict[str, Any]]], metric: str, path:
             right.annotate(f"{best[metric]:.3f}", (best["step"], best[metric]), xytext=(0, 7),
                            textcoords="offset points", ha="center", color=colour if name else INK,
                            fontweight="bold")
-    left.set(title="loss", xlabel="step")
-    right.set(title=f"dev {metric}", xlabel="step")
     right.margins(y=0.18)
     if left.lines:
         left.legend(frameon=False, fontsize=9)
     if any(runs):
         right.legend(frameon=False, fontsize=9)
-    if title:
-        figure.suptitle(title, color=INK)
-    for axes in (left, right):
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(axis="y", color="#e5e5e5", linewidth=0.8)
-        axes.set_axisbelow(True)
+    for axes, name in ((left, "loss"), (right, f"dev {metric}")):
+        tidy(axes, name, "step", grid="y")
         axes.locator_params(axis="x", integer=True)
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
+    save(figure, path, title)

@@ -6,8 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from flaxbert.curves import COLOURS, GREY, INK
-from flaxbert.statistics.figures import FAILED, GRID
+from flaxbert.drawing import COLOURS, FAILED, GREY, INK, pyplot, save, tidy
 
 COLUMNS = 4
 
@@ -52,9 +51,7 @@ def figure(rows: Sequence[Mapping[str, Any]], failed: Collection[int], path: Pat
       path: of the PNG.
       title: above the picture.
     """
-    import matplotlib
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
+    plt = pyplot()
     shown = panels(next((row for row in rows if row["split"] == "diagnostics"), {}))
     seeds = {row["seed"] for row in rows}
     groups = {"good": (seeds - {*failed}, COLOURS[0]), "failed": (seeds & {*failed}, FAILED)}
@@ -79,8 +76,7 @@ def figure(rows: Sequence[Mapping[str, Any]], failed: Collection[int], path: Pat
     figure.legend(lines, counts, loc="outside upper right", ncols=2, frameon=False, fontsize=10)
     if title:
         figure.suptitle(title, x=0.01, ha="left", color=INK, fontsize=12)
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
+    save(figure, path)
 
 
 def _curve(rows: Sequence[Mapping[str, Any]], seed: int, panel: Panel) -> dict[int, float]:
@@ -102,15 +98,12 @@ def _lines(axes: Any, curves: Sequence[Mapping[int, float]], colour: str) -> Non
 
 
 def _dress(axes: Any, panel: Panel) -> None:
-    """Title, scale, two spines and a light grid."""
-    axes.set_title(panel.title, loc="left", fontsize=10, color=INK)
+    """Its scale, and how it looks."""
     if panel.share:
         axes.set_ylim(-0.02, 1.02)
     else:
         axes.set_yscale("log")
-    axes.spines[["top", "right"]].set_visible(False)
+    tidy(axes, panel.title, grid="y")
     axes.spines[["left", "bottom"]].set_color(GREY)
-    axes.grid(axis="y", color=GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
     axes.tick_params(labelsize=8.5, color=GREY, labelcolor=INK)
     axes.minorticks_off()

@@ -7,8 +7,7 @@ import pytest
 from matplotlib import figure
 
 from flaxbert import failures
-from flaxbert.curves import COLOURS
-from flaxbert.statistics.figures import FAILED
+from flaxbert.drawing import COLOURS, FAILED
 
 LAYERS, STEPS = 5, (10, 20, 30)
 

@@ -4,10 +4,11 @@ from pathlib import Path
 from typing import Any
 
 from experiments.throughput.table import number, trains
+from flaxbert.drawing import INK, pyplot, save, tidy
 
 # Strategy -> colour, from everything trains (dark) to the head alone (light).
 COLOURS = {"full": "#12355b", "half": "#2f7ebc", "two_thirds": "#e08e2b", "head": "#b9bec5"}
-OURS, PEER, RANGE, INK, GRID = "#12355b", "#b9bec5", "#e08e2b", "#333333", "#e5e5e5"
+OURS, PEER, RANGE = "#12355b", "#b9bec5", "#e08e2b"
 
 
 def draw(about: dict[str, Any], steps: list[dict[str, Any]], peers: list[dict[str, Any]], path: Path) -> None:
@@ -19,22 +20,17 @@ def draw(about: dict[str, Any], steps: list[dict[str, Any]], peers: list[dict[st
       peers: from `peer.compare`.
       path: of the PNG.
     """
-    import matplotlib
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
     labels = list(dict.fromkeys(map(_label, steps)))
     heights = [0.34 * len(labels) + 0.9] * bool(labels) + [0.34 * len(peers) + 0.9] * bool(peers)
     if not heights:
         return
-    figure = plt.figure(figsize=(11, sum(heights) + 0.9), constrained_layout=True)
-    figure.suptitle(f"Training speed on {about['devices']} x {about['device']}, {about['date']}", color=INK)
+    figure = pyplot().figure(figsize=(11, sum(heights) + 0.9), constrained_layout=True)
     parts = iter(figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0])
     if labels:
         _draw_steps(next(parts), labels, steps)
     if peers:
         _draw_peers(next(parts), peers)
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
+    save(figure, path, f"Training speed on {about['devices']} x {about['device']}, {about['date']}")
 
 
 def _label(row: dict[str, Any]) -> str:
@@ -69,12 +65,9 @@ def _draw_steps(part: Any, labels: list[str], steps: list[dict[str, Any]]) -> No
     left.set_xscale("log")
     left.set_yticks(range(len(labels)), labels)
     left.set_ylim(len(labels) - 0.5, -0.5)
-    left.set_title("real tokens a second", loc="left", fontsize=10)
-    right.set_title("share of the device's matmul rate, %", loc="left", fontsize=10)
     right.set_xlim(0, 108 * max(row["matmul_share"] for row in steps))
-    for axes in (left, right):
-        tidy(axes)
-        axes.grid(axis="y", color=GRID, linewidth=0.8)
+    for axes, title in ((left, "real tokens a second"), (right, "share of the device's matmul rate, %")):
+        tidy(axes, title)
     left.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     left.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:g}k")
     left.xaxis.set_minor_formatter(NullFormatter())
@@ -96,15 +89,5 @@ def _draw_peers(part: Any, peers: list[dict[str, Any]]) -> None:
     axes.set_yticks(range(len(peers)), map(_peer_label, peers))
     axes.set_ylim(len(peers) - 0.5, -0.5)
     axes.set_xlim(0, 1.4 * max(entry["highest"] for entry in peers))
-    axes.set_title("real tokens a second, whole programs in turn (line: lowest to highest)", loc="left",
-                   fontsize=10)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    tidy(axes)
-
-
-def tidy(axes: Any) -> None:
-    """Two spines and a light grid."""
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="x", color=GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(labelsize=9)
+    tidy(axes, "real tokens a second, whole programs in turn (line: lowest to highest)", grid="x")

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from experiments.throughput.figure import INK, tidy
 from experiments.throughput.gains import TARGETS, by_setup, memory
+from flaxbert.drawing import INK, pyplot, save, tidy
 
 COLOURS = {"uncached": "#12355b", "cached": "#e08e2b"}
 NAMES = {"uncached": "without the cache", "cached": "with the cache"}
@@ -22,12 +22,8 @@ def draw(about: dict[str, Any], entries: list[dict[str, Any]], path: Path) -> No
     """
     if not entries:
         return
-    import matplotlib
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
     setups = by_setup(entries)
-    figure = plt.figure(figsize=(11, 4.3 * len(setups) + 0.5), constrained_layout=True)
-    figure.suptitle(f"What freezing saves on {about['devices']} x {about['device']}, {about['date']}", color=INK)
+    figure = pyplot().figure(figsize=(11, 4.3 * len(setups) + 0.5), constrained_layout=True)
     parts = figure.subfigures(len(setups), 1, squeeze=False)[:, 0]
     for part, (title, found) in zip(parts, setups, strict=True):
         part.suptitle(title, fontsize=10, x=0.01, ha="left", color=INK)
@@ -36,8 +32,7 @@ def draw(about: dict[str, Any], entries: list[dict[str, Any]], path: Path) -> No
         _draw_memory(right, found)
         for axes in (left, right):
             _by_layers(axes, found)
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
+    save(figure, path, f"What freezing saves on {about['devices']} x {about['device']}, {about['date']}")
 
 
 def _place(entry: dict[str, Any]) -> float:
@@ -99,5 +94,4 @@ def _by_layers(axes: Any, entries: list[dict[str, Any]]) -> None:
     layers = entries[0]["layers"]
     axes.set_xlim(-0.6, layers + BESIDE + 0.8)
     axes.set_xticks([*range(layers + 1), layers + BESIDE], [*range(layers + 1), "features"])
-    axes.set_xlabel("frozen layers (with the embeddings)", fontsize=9, color=INK)
-    tidy(axes)
+    tidy(axes, x="frozen layers (with the embeddings)", grid="x")

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from experiments.throughput.figure import INK, tidy
 from experiments.throughput.together import TARGETS
+from flaxbert.drawing import INK, pyplot, save, tidy
 
 COLOURS = ("#12355b", "#2f7ebc", "#e08e2b", "#9aa1a9")
 WANTED = "#b0302e"
@@ -20,10 +20,7 @@ def draw(about: dict[str, Any], entries: list[dict[str, Any]], path: Path) -> No
     """
     if not entries:
         return
-    import matplotlib
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-    figure, axes = plt.subplots(figsize=(7, 4), constrained_layout=True)
+    figure, axes = pyplot().subplots(figsize=(7, 4), constrained_layout=True)
     lines: dict[str, list[dict[str, Any]]] = {}
     for entry in entries:
         point = entry["point"]
@@ -47,11 +44,7 @@ def draw(about: dict[str, Any], entries: list[dict[str, Any]], path: Path) -> No
     axes.minorticks_off()
     axes.set_ylim(0)
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g} x")
-    axes.set_xlabel("seeds that train as one program", fontsize=9, color=INK)
-    axes.set_title(f"times faster than one after the other, {about['devices']} x {about['device']}, "
-                   f"{about['date']}", loc="left", fontsize=10, color=INK)
-    tidy(axes)
-    axes.grid(axis="y", color="#e5e5e5", linewidth=0.8)
+    tidy(axes, f"times faster than one after the other, {about['devices']} x {about['device']}, {about['date']}",
+         "seeds that train as one program")
     axes.legend(frameon=False, fontsize=8)
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
+    save(figure, path)

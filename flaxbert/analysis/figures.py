@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 
 from flaxbert.analysis.base import Row
-from flaxbert.curves import COLOURS, INK
+from flaxbert.drawing import COLOURS, INK, pyplot, save, tidy
 
-GRID = "#e5e5e5"
 WHAT = ("text", "kind", "head")  # what tells the lines of one measure apart, where a row has it
 
 
@@ -86,32 +85,10 @@ def draw_lines(axes: Any, rows: Sequence[Row], title: str,
     axes.set_xlabel("layer")
     if any(names):
         axes.legend(frameon=False, fontsize=9)
-    tidy(axes, title)
+    tidy(axes, title, grid="y")
     low, high = bounds or (None, None)
     if rows and (low is not None or high is not None):
         values = [row["value"] for row in rows]
         least, most = min(values) if low is None else low, max(values) if high is None else high
         room = 0.06 * ((most - least) or 1)
         axes.set_ylim(least - (low is None) * room - (low is not None) * room / 3, most + room)
-
-
-def tidy(axes: Any, title: str) -> None:
-    """Title, light grid, no frame."""
-    axes.set_title(title, color=INK, fontsize=10)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", color=GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-
-
-def pyplot() -> Any:
-    """matplotlib without a window."""
-    import matplotlib
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-    return pyplot
-
-
-def save(figure: Any, path: Path) -> None:
-    """Writes a figure and lets go of it."""
-    figure.savefig(path, dpi=130)
-    pyplot().close(figure)

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from flaxbert.analysis.base import Row, names, only
-from flaxbert.analysis.figures import layer_name, pyplot, save, tidy
+from flaxbert.analysis.figures import layer_name
 from flaxbert.analysis.models import SIDES
-from flaxbert.curves import COLOURS, GREY, INK
+from flaxbert.drawing import COLOURS, GREY, INK, pyplot, save, tidy
 
 COLOUR_OF = dict(zip(SIDES, COLOURS, strict=False))
 MARKS = {"before": ("o", "pre-trained"), "after": ("*", "fine-tuned"), "others": ("X", "the third")}
@@ -66,7 +66,7 @@ def probes(rows: Sequence[Row], path: Path) -> None:
                          label="most frequent label")
             layers = names(mine, "layer")
             axes.set_xticks(layers[::-(-len(layers) // 14)], map(layer_name, layers[::-(-len(layers) // 14)]))
-            tidy(axes, f"{task}, {probe} probe: accuracy")
+            tidy(axes, f"{task}, {probe} probe: accuracy", grid="y")
     for axes in panels[-1]:
         axes.set_xlabel("layer")
     figure.legend(*panels[0, 0].get_legend_handles_labels(), frameon=False, fontsize=9, loc="outside lower center",
@@ -91,7 +91,7 @@ def surgery(rows: Sequence[Row], path: Path) -> None:
             axes.axhline(row["value"], color=GREY, linestyle="--", linewidth=1, zorder=1, label="as fine-tuned")
         axes.set_xlabel("layers that are pre-trained again")
         axes.locator_params(axis="x", integer=True)
-        tidy(axes, f"{rows[0]['task']}, dev {measure}")
+        tidy(axes, f"{rows[0]['task']}, dev {measure}", grid="y")
     panels[0].legend(frameon=False, fontsize=9)
     save(figure, path)
 
@@ -116,7 +116,7 @@ def forgetting(rows: Sequence[Row], path: Path) -> None:
             axes.set_yscale("log")
         axes.set_xticks(range(len(texts)), [f"{text} text" for text in texts])
         axes.margins(y=0.15)
-        tidy(axes, f"masked words: {measure.removeprefix('mlm_')}")
+        tidy(axes, f"masked words: {measure.removeprefix('mlm_')}", grid="y")
     panels[0].legend(frameon=False, fontsize=9)
     save(figure, path)
 
@@ -143,7 +143,7 @@ def landscape(rows: Sequence[Row], path: Path) -> None:
                     axes.plot(at, row["value"], MARKS[side][0], color=COLOUR_OF[side], label=MARKS[side][1],
                               markersize=11 if side == "after" else 7)
         axes.set_xlabel("a: 0 pre-trained, 1 fine-tuned")
-        tidy(axes, f"{rows[0]['task']}, dev {measure} on the line")
+        tidy(axes, f"{rows[0]['task']}, dev {measure} on the line", grid="y")
         if plane:
             _plane(figure, panels[1, column], only(plane, measure=measure), measure)
     panels[0, 0].legend(frameon=False, fontsize=9)
@@ -175,7 +175,7 @@ def _plane(figure: Any, axes: Any, rows: Sequence[Row], measure: str) -> None:
     axes.set(xlabel="distance of parameters" + ("" if to_scale else ", axes not to one scale"), ylabel="distance")
     axes.legend(fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3,
                 handletextpad=0.2, columnspacing=1.2)
-    tidy(axes, f"dev {measure} on the plane")
+    tidy(axes, f"dev {measure} on the plane", grid="y")
     axes.grid(False)
     bar = figure.colorbar(shown, ax=axes, pad=0.02, format="%.2g")
     bar.outline.set_visible(False)

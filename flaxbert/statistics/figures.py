@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from flaxbert.curves import COLOURS, GREY, INK
+from flaxbert.drawing import COLOURS, FAILED, GREY, INK, pyplot, save, tidy
 from flaxbert.statistics.runs import Runs
 from flaxbert.statistics.selection import expected_best
 
-FAILED, GRID = "#c0392b", "#e5e5e5"
 DOT = dict(s=24, alpha=0.65, linewidths=0, zorder=3)
 CROSS = dict(marker="x", s=30, color=FAILED, linewidths=1.4, zorder=4)
 BOX = dict(widths=0.6, showfliers=False, patch_artist=True, medianprops=dict(color=INK, linewidth=1.4))
@@ -25,7 +24,7 @@ def boxes(arms: Sequence[Runs], path: Path, title: str = "") -> None:
       path: of the PNG.
       title: above the picture.
     """
-    plt = _pyplot()
+    plt = pyplot()
     tasks = list(dict.fromkeys((arm.task, arm.metric) for arm in arms))
     names = list(dict.fromkeys(arm.name for arm in arms))
     widest = max(sum((arm.task, arm.metric) == task for arm in arms) for task in tasks)
@@ -36,8 +35,8 @@ def boxes(arms: Sequence[Runs], path: Path, title: str = "") -> None:
         for x, arm in enumerate(mine):
             _box(axes, x, arm, COLOURS[names.index(arm.name) % len(COLOURS)])
         _ground(axes, mine, [arm.name for arm in mine])
-        _tidy(axes, f"{task}, dev {metric}")
-    _save(figure, path, title)
+        tidy(axes, f"{task}, dev {metric}", grid="y")
+    save(figure, path, title)
 
 
 def _best(axes: Any, arms: Sequence[Runs], names: Sequence[str]) -> None:
@@ -58,13 +57,13 @@ def difference(a: Runs, b: Runs, compared: Mapping[str, Any], path: Path, title:
       compared: from `comparison.compare`.
       path, title: as of `boxes`.
     """
-    plt = _pyplot()
+    plt = pyplot()
     a, b = (replace(arm, baseline=compared["baseline"]) for arm in (a, b))
     figure, (left, right, best) = plt.subplots(1, 3, figsize=(11.6, 4.4), constrained_layout=True,
                                                width_ratios=(3, 2, 3))
     at = [_box(left, x, arm, COLOURS[x]) for x, arm in enumerate((a, b))]
     _ground(left, (a, b), [f"{letter}: {Path(arm.name).name}" for letter, arm in (("A", a), ("B", b))])
-    _tidy(left, f"{a.task}, dev {a.metric}")
+    tidy(left, f"{a.task}, dev {a.metric}", grid="y")
     seeds, ahead = compared["paired"], compared["ahead"]
     if seeds:
         left.plot([[x[seed] for seed in seeds] for x in at], [a.values(seeds), b.values(seeds)], color=GREY,
@@ -77,17 +76,10 @@ def difference(a: Runs, b: Runs, compared: Mapping[str, Any], path: Path, title:
     right.axhline(0, color=INK, linewidth=0.8)
     right.set_xticks([0, 0.6], ["each seed", "mean, 95 %"])
     right.set_xlim(-0.4 if seeds else 0.3, 1.15)
-    _tidy(right, "A is ahead of B by")
+    tidy(right, "A is ahead of B by", grid="y")
     _best(best, (a, b), "AB")
-    _tidy(best, "expected best of k seeds")
-    _save(figure, path, title)
-
-
-def _pyplot() -> Any:
-    import matplotlib
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-    return pyplot
+    tidy(best, "expected best of k seeds", grid="y")
+    save(figure, path, title)
 
 
 def _box(axes: Any, x: float, arm: Runs, colour: str) -> dict[int, float]:
@@ -141,20 +133,3 @@ def _among(axes: Any, most: int) -> None:
     """The axis of 1, 2, ..., `most` seeds."""
     axes.set_xticks(range(1, most + 1) if most < 10 else [1, *range(5, most + 1, 5 * (1 + most // 50))])
     axes.set_xlabel("seeds among which the best is chosen")
-
-
-def _tidy(axes: Any, title: str) -> None:
-    """A title, two spines and a light grid."""
-    axes.set_title(title, loc="left", fontsize=10, color=INK)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", color=GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(labelsize=9)
-
-
-def _save(figure: Any, path: Path, title: str) -> None:
-    from matplotlib import pyplot
-    if title:
-        figure.suptitle(title, color=INK)
-    figure.savefig(path, dpi=130)
-    pyplot.close(figure)
