@@ -16,6 +16,11 @@ def scores(rows: Iterable[dict[str, Any]]) -> list[float]:
     return [score for row in rows if (score := row["scores"][row["metric"]]) is not None]
 
 
+def median(rows: Iterable[dict[str, Any]], name: str) -> float | None:
+    """The median of a field over the rows that have it; None where none has."""
+    return statistics.median(found) if (found := [row[name] for row in rows if row[name] is not None]) else None
+
+
 def spread(*groups: Sequence[float]) -> float | None:
     """The largest sample standard deviation of these groups; None where none has two values."""
     return max((statistics.stdev(values) for values in groups if len(values) > 1), default=None)

@@ -497,13 +497,22 @@ def test_freezing_costs_and_saves_against_no_frozen_layer():
         ("1 of 3: -0.010 (-0.010 to -0.010, 2 seeds)", "confirmed"),
         ("2 of 3: -0.120 (-0.374 to +0.134, 2 seeds)", "not confirmed at this size"),
         ("1 and 2 of 3 layers frozen: 0.70 and 0.40 of the seconds, the latter 0.50 with computing the states "
-         "(2 seeds)", "confirmed")]
+         "(2 seeds timed)", "confirmed")]
     # One seed has no interval; of one number of frozen layers no depth can be told.
     assert [each.verdict for each in judge(claims.CLAIMS, [
         (each.task, each) for each in claims.of([row for row in found if not row["point"]["seed"]])])] == [
         "not measured", "not measured", "confirmed"]
     assert {each.verdict for each in judge(claims.CLAIMS, [
         (each.task, each) for each in claims.of(found[:2])])} == {"not measured"}
+    untimed = [{**row, "training_seconds": None, "cache_seconds": None} for row in found]
+    half = table.by_layers([row if row["point"]["seed"] else untimed[n] for n, row in enumerate(found)])
+    assert half == frozen  # the seconds are those of the other seed
+    none = table.by_layers(untimed)
+    assert [row["ahead"] for row in none] == [row["ahead"] for row in frozen]
+    assert "| mrpc | 1 | f1 | 0.810 ± 0.028 (2) | -0.010 |  |  |  |  |" in table.markdown(
+        about("layer_freezing"), none, [])
+    again = judge(claims.CLAIMS, [(each.task, each) for each in claims.of(untimed)])
+    assert [*again[:2], again[2].verdict] == [*verdicts[:2], "not measured"]
     text = table.markdown(about("layer_freezing"), frozen, verdicts)
     assert "mrpc: up to 1 frozen layers cost no more than the spread over the seeds" in text
     assert "Not measured: mnli, squad." in text

@@ -22,15 +22,15 @@ class Measured(NamedTuple):
       task: its name.
       layers: of the encoder; 0: not known.
       scores: frozen layers k -> seed -> score.
-      training: k -> seconds of training, median over the seeds.
+      training: k -> seconds of training, of the seeds that were timed; no k without.
       states: k -> seconds of computing the states, likewise.
     """
 
     task: str
     layers: int
     scores: dict[int, dict[int, float]]
-    training: dict[int, float]
-    states: dict[int, float]
+    training: dict[int, list[float]]
+    states: dict[int, list[float]]
 
     def share(self, part: Fraction) -> int | None:
         """k that is this part of the layers; None where it was not measured."""
@@ -45,8 +45,9 @@ def of(rows: Iterable[dict[str, Any]]) -> list[Measured]:
         mine = {k: over_seeds(rows, task=task, frozen=k)
                 for k in sorted({row["point"]["frozen"] for row in rows if row["point"]["task"] == task})}
 
-        def seconds(name: str, mine: dict[int, list] = mine) -> dict[int, float]:
-            return {k: statistics.median(row[name] for row in each) for k, each in mine.items()}
+        def seconds(name: str, mine: dict[int, list] = mine) -> dict[int, list[float]]:
+            timed = {k: [row[name] for row in each if row[name] is not None] for k, each in mine.items()}
+            return {k: found for k, found in timed.items() if found}
         found.append(Measured(task, _layers({k: each[0]["parameters_trained"] for k, each in mine.items()}),
                               {k: paired.by_seed(each) for k, each in mine.items()},
                               seconds("training_seconds"), seconds("cache_seconds")))
@@ -76,13 +77,14 @@ def costs_little(part: Fraction) -> Callable[[Measured], Finding]:
 def saves(measured: Measured) -> Finding:
     """Seconds without frozen layers, with a third and with two thirds of them."""
     third, most = map(measured.share, (THIRD, TWO_THIRDS))
-    if third is None or most is None or third == most:
+    if third is None or most is None or third == most or not {0, third, most} <= measured.training.keys():
         return NOT_MEASURED
-    none, some, few = (measured.training[k] for k in (0, third, most))
-    whole = (few + measured.states[most]) / none
+    none, some, few = (statistics.median(measured.training[k]) for k in (0, third, most))
+    seeds = min(len(measured.training[k]) for k in (0, third, most))
+    whole = (few + statistics.median(measured.states[most])) / none
     told = (f"{third} and {most} of {measured.layers} layers frozen: {some / none:.2f} and {few / none:.2f} of "
-            f"the seconds, the latter {whole:.2f} with computing the states ({len(measured.scores[most])} "
-            f"seed{'s' * (len(measured.scores[most]) != 1)})")
+            f"the seconds, the latter {whole:.2f} with computing the states ({seeds} seed{'s' * (seeds != 1)} "
+            "timed)")
     return Finding(told, few < some < none and whole <= HALF)
 
 

@@ -26,8 +26,10 @@ def draw(about: dict[str, Any], rows: list[dict[str, Any]], path: Path) -> None:
                   label=f"{task}  ({mine[0]['metric']})")
         for row in mine:
             left.scatter([row["frozen"]] * len(row["scores"]), row["scores"], color=colour, **DOT)
-        training = [row["training_seconds"] for row in mine]
-        total = [row["training_seconds"] + row["cache_seconds"] for row in mine]
+        timed = [row for row in mine if row["training_seconds"] is not None]
+        frozen = [row["frozen"] for row in timed]
+        training = [row["training_seconds"] for row in timed]
+        total = [row["training_seconds"] + row["cache_seconds"] for row in timed]
         right.plot(frozen, training, marker="o", markersize=5, color=colour, label=f"{task}, training")
         right.plot(frozen, total, linestyle="--", color=colour, label=f"{task}, with computing the states")
     right.set_ylim(0, None)

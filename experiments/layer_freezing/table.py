@@ -7,14 +7,14 @@ from typing import Any
 
 from experiments.claims import Verdict, rules
 from experiments.layer_freezing.claims import CLAIMS, WRITTEN
-from experiments.tables import absent, limited, lines, mean, over_seeds, scored, scores, spread, where
+from experiments.tables import absent, limited, lines, mean, median, over_seeds, scored, scores, spread, where
 
 COLUMNS = ("task", "frozen layers", "metric", "dev", "against 0", "training s", "of 0's", "computing the states s",
            "both, of 0's", "parameters trained")
 
 
 def by_layers(measured: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A row a task and number of frozen layers k: scores by seed, median seconds, and both against k = 0.
+    """A row a task and number of frozen layers k: scores by seed, median seconds of the timed ones, against k = 0.
 
     Args:
       measured: rows of the record.
@@ -23,8 +23,7 @@ def by_layers(measured: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for task, frozen in sorted({(row["point"]["task"], row["point"]["frozen"]) for row in measured}):
         mine = over_seeds(measured, task=task, frozen=frozen)
         if found := scores(mine):
-            times = {name: statistics.median(row[name] for row in mine)
-                     for name in ("training_seconds", "cache_seconds")}
+            times = {name: median(mine, name) for name in ("training_seconds", "cache_seconds")}
             rows.append({"task": task, "frozen": frozen, "metric": mine[0]["metric"], "scores": found, **times,
                          "parameters_trained": mine[0]["parameters_trained"]})
     none = {row["task"]: row for row in rows if row["frozen"] == 0}
@@ -35,8 +34,10 @@ def _against(row: dict[str, Any], none: dict[str, Any] | None) -> dict[str, floa
     """What freezing costs and saves, of the row without frozen layers; None without that one."""
     if none is None:
         return dict.fromkeys(("ahead", "training_share", "share"))
-    return {"ahead": statistics.fmean(row["scores"]) - statistics.fmean(none["scores"]),
-            "training_share": row["training_seconds"] / none["training_seconds"],
+    ahead = {"ahead": statistics.fmean(row["scores"]) - statistics.fmean(none["scores"])}
+    if None in (row["training_seconds"], none["training_seconds"]):
+        return {**ahead, "training_share": None, "share": None}
+    return {**ahead, "training_share": row["training_seconds"] / none["training_seconds"],
             "share": (row["training_seconds"] + row["cache_seconds"]) / none["training_seconds"]}
 
 
@@ -51,8 +52,9 @@ def markdown(about: dict[str, Any], rows: list[dict[str, Any]], verdicts: Sequen
     settings = about["settings"]
     text = [f"{where(about)}: {settings['model']}, {settings['epochs']:g} epochs at {settings['rate']:g}, batch "
             f"{settings['batch_size']}{limited(settings)}. {scored(settings).capitalize()} after the last step, "
-            "mean ± sample standard deviation (number of seeds). Seconds are medians, without compiling; those of "
-            "training without evaluating and saving.", "", *lines(COLUMNS, map(_cells, rows))]
+            "mean ± sample standard deviation (number of seeds). Seconds are medians over the seeds that were "
+            "timed, without compiling; those of training without evaluating and saving.", "",
+            *lines(COLUMNS, map(_cells, rows))]
     for task in dict.fromkeys(row["task"] for row in rows):
         if told := _told([row for row in rows if row["task"] == task]):
             text += ["", told]
@@ -62,11 +64,11 @@ def markdown(about: dict[str, Any], rows: list[dict[str, Any]], verdicts: Sequen
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
-    def share(name: str) -> str:
-        return "" if row[name] is None else f"{row[name]:.2f}"
+    def number(name: str, digits: int = 2) -> str:
+        return "" if row[name] is None else f"{row[name]:.{digits}f}"
     return (row["task"], str(row["frozen"]), row["metric"], mean(row["scores"]),
-            "" if row["ahead"] is None else f"{row['ahead']:+.3f}", f"{row['training_seconds']:.1f}",
-            share("training_share"), f"{row['cache_seconds']:.1f}", share("share"),
+            "" if row["ahead"] is None else f"{row['ahead']:+.3f}", number("training_seconds", 1),
+            number("training_share"), number("cache_seconds", 1), number("share"),
             f"{row['parameters_trained']:,}")
 
 
@@ -82,5 +84,7 @@ def _told(rows: list[dict[str, Any]]) -> str:
     *_, best = takewhile(lambda row: -row["ahead"] <= spread(row["scores"], none["scores"]), rows)
     if not best["frozen"]:
         return f"{best['task']}: to freeze a layer costs more than the spread over the seeds."
-    return (f"{best['task']}: up to {best['frozen']} frozen layers cost no more than the spread over the seeds; "
-            f"training then takes {best['training_share']:.2f} of the time.")
+    share = best["training_share"]
+    time = "" if share is None else f"; training then takes {share:.2f} of the time"
+    return (f"{best['task']}: up to {best['frozen']} frozen layers cost no more than the spread over the "
+            f"seeds{time}.")
