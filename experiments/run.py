@@ -56,13 +56,14 @@ def settings_of(study: ModuleType, preset: str, given: Mapping[str, Any]) -> dic
       InputError: no such preset.
     """
     settings = study.PRESETS[one_of(preset, tuple(study.PRESETS), "--preset")]
-    toys = getattr(study, "TOYS", {})
+    return {**settings, **_toys(study, preset, given), **given}
+
+
+def _toys(study: ModuleType, preset: str, given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A study's TOYS where they take the place of what is not here; else nothing."""
     from experiments.training import at_hand
-    if preset == "small" and toys and "model" not in given and not at_hand(settings["model"]):
-        note("FLAXBERT_DATA has no MiniLM: the bundled model on toy tasks takes its place, which says less; "
-             "experiments/README.md tells what that folder holds")
-        settings = {**settings, **toys}
-    return {**settings, **given}
+    toys = getattr(study, "TOYS", {}) if preset == "small" and "model" not in given else {}
+    return {} if toys and at_hand(study.PRESETS[preset]["model"]) else toys
 
 
 def run(name: str, preset: str = "small", output: str = "", update_readme: bool = False,
@@ -92,6 +93,9 @@ def run(name: str, preset: str = "small", output: str = "", update_readme: bool 
     if not points:
         raise InputError(f"{name}: nothing to measure; the data of the named tasks are to be in the folder that "
                          "FLAXBERT_DATA names, and toy tasks need none")
+    if _toys(study, preset, given):
+        note("FLAXBERT_DATA has no MiniLM: the bundled model on toy tasks takes its place, which says less; "
+             "experiments/README.md tells what that folder holds")
     now = time.strftime("%Y-%m-%d %H:%M:%S %z")
     folder = Path(output).expanduser() if output else STUDIES / name / "records" / now[:10]
     record = Records(folder, {"study": name, "question": study.QUESTION, "preset": preset, "settings": settings,

@@ -383,18 +383,23 @@ def test_features_come_seed_by_seed_and_without_what_is_not_here(run, monkeypatc
 
 
 @pytest.mark.parametrize("name", ["feature_based", "fine_tuning", "layer_change", "layer_freezing", "tune_or_not"])
-def test_without_data_small_is_of_toy_tasks(run, monkeypatch, capsys, name):
+def test_without_data_small_is_of_toy_tasks(run, monkeypatch, capsys, tmp_path, name):
     study = run.find(name)
     monkeypatch.delenv("FLAXBERT_DATA", raising=False)
     settings = run.settings_of(study, "small", {"seeds": 2})
     assert settings.items() >= {"model": "bundled", "seeds": 2}.items()
-    assert "FLAXBERT_DATA has no MiniLM" in capsys.readouterr().err
     points = study.points(settings)
     assert points
     assert {point["task"] for point in points} <= {*importlib.import_module("experiments.training").TOYS}
     given = run.settings_of(study, "small", {"model": "hub/name"})  # which can be had
     assert given == {**study.PRESETS["small"], "model": "hub/name"}
-    assert capsys.readouterr().err == ""
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+    monkeypatch.setattr(study, "measure_point", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run.run(name, "small", str(tmp_path / "record"))
+    assert "FLAXBERT_DATA has no MiniLM" in capsys.readouterr().err
 
 
 def test_a_record_of_nothing_is_not_begun(run, monkeypatch, tmp_path):
