@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from experiments.records import read_rows, write_between_marks
-from experiments.run import STUDIES, find, studies
+from experiments.run import PICTURE, STUDIES, find, studies
 from experiments.tables import device, lines
 from flaxbert import tasks
 from flaxbert.errors import InputError, note
@@ -21,7 +21,6 @@ ROOT = STUDIES.parent
 COLUMNS = ("claim", "study", "command", "measured", "published", "verdict")
 SHORT = "**In short.** "
 NOTHING = "not measured"
-_SHOWN = re.compile(r"]\(records/([^/)]+)/")  # in a study's README
 _ELSEWHERE = re.compile(r" --(output=\S+|update_readme)")
 
 # The claims of the article: letter -> what it says, and whose.
@@ -71,7 +70,7 @@ def shown(name: str) -> Kept:
       InputError: pictures of several records, or of one that is not whole.
     """
     readme = STUDIES / name / "README.md"
-    dates = sorted({*_SHOWN.findall(_readme(name))})
+    dates = sorted({date for _, date in PICTURE.findall(_readme(name))})
     if len(dates) > 1:
         raise InputError(f"{readme}: shows pictures of several records, {', '.join(dates)}; show those of one")
     if not dates:

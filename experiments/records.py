@@ -76,8 +76,8 @@ class Records:
     Args:
       folder: made if need be.
       about: what summary.json says; `study`, `preset` and `settings` are needed.
-      choices: settings that decide no measurement, only which there are: of those a record has all that any call
-        asked for.
+      choices: settings that may differ between calls: a record has every value of their lists, their largest
+        numbers, and of anything else the last.
 
     Raises:
       InputError: the folder holds the record of another study, preset, device or setting.
@@ -191,7 +191,7 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any], choices: Coll
 
 
 def _joined(before: Mapping[str, Any], now: Mapping[str, Any], choices: Collection[str]) -> dict[str, Any]:
-    """The settings of all calls: every value of a list, the largest number."""
+    """The settings of all calls; `choices` as of `Records`."""
     joined = json.loads(json.dumps({**before, **now}))
     for name in before.keys() & now.keys() & {*choices}:
         if isinstance(before[name], list):

@@ -6,8 +6,8 @@ A study is a folder experiments/NAME with a README.md and a study.py, which hold
     PRESETS                         preset -> setting -> value; all presets have the same settings
     FLAGS                           setting -> help text, for the settings that a flag may override
     TOYS                            not needed: settings of `small` where FLAXBERT_DATA has no MiniLM
-    CHOICES                         not needed: the settings that decide no measurement, only which there are, and
-                                    may differ between calls with one --output; default: tasks and seeds
+    CHOICES                         not needed: the settings that may differ between calls with one --output, as
+                                    those that only say which points there are; default: tasks and seeds
     points(settings)                what to measure: a list of dicts of JSON values, each the key of its row
     measure_point(point, settings)  what was found at one point, a dict; raises PointFailed
     report(record)                  writes figure.png and table.md, returns the findings for summary.json
@@ -34,9 +34,10 @@ from flaxbert.progress import bar
 
 STUDIES = Path(__file__).parent
 CHOICES = ("tasks", "seeds")
+PICTURE = re.compile(r"(!\[[^]]*]\(records/)([^/)]+)/")  # of a record, in a study's README
 OWN_FLAGS = {"preset": "Which of the study's grids.",
              "output": "Folder of the record; default: experiments/NAME/records/DATE.",
-             "update_readme": "Copy the record's table into the study's README, and where else it is shown."}
+             "update_readme": "Make the study's README show this record: its table and pictures."}
 
 
 def studies() -> list[str]:
@@ -62,8 +63,9 @@ def settings_of(study: ModuleType, preset: str, given: Mapping[str, Any]) -> dic
 def _toys(study: ModuleType, preset: str, given: Mapping[str, Any]) -> Mapping[str, Any]:
     """A study's TOYS where they take the place of what is not here; else nothing."""
     from experiments.training import at_hand
-    toys = getattr(study, "TOYS", {}) if preset == "small" and "model" not in given else {}
-    return {} if toys and at_hand(study.PRESETS[preset]["model"]) else toys
+    toys = getattr(study, "TOYS", {}) if preset == "small" else {}
+    other = toys and given.get("model", toys["model"]) != toys["model"]
+    return {} if other or at_hand(study.PRESETS[preset].get("model", "")) else toys
 
 
 def run(name: str, preset: str = "small", output: str = "", update_readme: bool = False,
@@ -74,14 +76,15 @@ def run(name: str, preset: str = "small", output: str = "", update_readme: bool 
       name: of the study.
       preset: one of its PRESETS.
       output: folder of the record.
-      update_readme: copy the table into the study's README.
+      update_readme: make the study's README show the record, its table and its pictures.
       **given: settings in place of the preset's.
 
     Returns:
       {"folder", "measured": points measured by this call, "failed": points that could not be}.
 
     Raises:
-      InputError: an unknown study or preset, nothing to measure, or a folder that holds something else.
+      InputError: an unknown study or preset, nothing to measure, a folder that holds something else, or a record
+        that no README is to show.
     """
     study = find(name)
     settings = settings_of(study, preset, given)
@@ -93,13 +96,16 @@ def run(name: str, preset: str = "small", output: str = "", update_readme: bool 
     if not points:
         raise InputError(f"{name}: nothing to measure; the data of the named tasks are to be in the folder that "
                          "FLAXBERT_DATA names, and toy tasks need none")
-    if _toys(study, preset, given):
-        note("FLAXBERT_DATA has no MiniLM: the bundled model on toy tasks takes its place, which says less; "
-             "experiments/README.md tells what that folder holds")
     now = time.strftime("%Y-%m-%d %H:%M:%S %z")
     folder = Path(output).expanduser() if output else STUDIES / name / "records" / now[:10]
+    if update_readme and (preset == "tiny" or folder.resolve().parent != STUDIES / name / "records"):
+        raise InputError("--update_readme: shows a record of --preset=small or paper in "
+                         f"experiments/{name}/records; leave it out, or measure there")
     record = Records(folder, {"study": name, "question": study.QUESTION, "preset": preset, "settings": settings,
                               "date": now[:10], "started": now}, getattr(study, "CHOICES", CHOICES))
+    if toys := _toys(study, preset, given):
+        note(f"FLAXBERT_DATA has no MiniLM: settings of the {toys['model']} model take its place, which says "
+             "less; experiments/README.md tells what that folder holds")
     todo = [point for point in points if not record.has(point)]
     with bar(len(points), name, "points", initial=len(points) - len(todo)) as progress:
         for point in todo:
@@ -123,9 +129,8 @@ def run(name: str, preset: str = "small", output: str = "", update_readme: bool 
 
 
 def show(readme: Path, folder: Path) -> None:
-    """Makes a study's README show the pictures of this record, where it is one of the study's own."""
-    if folder.resolve().parent == readme.parent / "records":
-        readme.write_text(re.sub(r"]\(records/[^/)]+/", f"](records/{folder.name}/", readme.read_text()))
+    """Makes a study's README show the pictures of this record, one of the study's own."""
+    readme.write_text(PICTURE.sub(rf"\g<1>{folder.name}/", readme.read_text()))
 
 
 def _define(values: flags.FlagValues, name: str, default: Any, text: str) -> None:

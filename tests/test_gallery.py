@@ -84,11 +84,10 @@ def test_the_record_counts_whose_pictures_the_study_shows(tmp_path, monkeypatch)
 def test_a_readme_shows_the_record_whose_table_it_has(tmp_path):
     readme = tmp_path / "study" / "README.md"
     readme.parent.mkdir()
-    text = "![One](records/2026-01-01/figure.png), [other](../study/records/2026-01-01/figure.png)\n"
-    for folder, date in ((tmp_path / "elsewhere", "2026-01-01"), (readme.parent / "records" / "new", "new")):
-        readme.write_text(text)
-        run.show(readme, folder)
-        assert readme.read_text() == text.replace("(records/2026-01-01", f"(records/{date}")
+    text = "![One](records/2026-01-01/figure.png), [older](records/2026-01-01/table.md)\n"
+    readme.write_text(text)
+    run.show(readme, readme.parent / "records" / "new")
+    assert readme.read_text() == text.replace("(records/2026-01-01/fig", "(records/new/fig")
 
 
 def test_a_study_with_a_record_has_to_say_what_came_of_it(tmp_path, monkeypatch):

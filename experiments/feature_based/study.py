@@ -19,8 +19,8 @@ CLAIMS = claims.CLAIMS
 
 _CONLL = {"rows": ROWS, "token_task": "conll2003"}
 
-# Without FLAXBERT_DATA `small` is the bundled model, which learns at higher rates, on a task that comes with it.
 _REAL = {**_CONLL, "seeds": 3, "limits": ("conll2003=3000",)}
+# The bundled model learns at higher rates.
 TOYS = {**_CONLL, "token_task": "toy_token", "seeds": 3, "limits": (), "model": "bundled", "rate": 1e-3}
 
 PRESETS: dict[str, dict[str, Any]] = {

@@ -42,23 +42,28 @@ class Measured(NamedTuple):
 
 
 def by_task(rows: Sequence[dict[str, Any]], settings: dict[str, Any]) -> list[Measured]:
-    """The rows of a record by task, in the order of the settings; a row with an error is a lost run."""
+    """The rows of a record by task, in the order of the settings; none of a task whose runs are all lost."""
     names = dict.fromkeys((*settings["tasks"], *(row["point"]["task"] for row in rows)))
     return [_of([row for row in rows if row["point"]["task"] == task], settings["rate"]) for task in names
-            if any(row["point"]["task"] == task and "error" not in row for row in rows)]
+            if any(row["point"]["task"] == task and not _lost(row) for row in rows)]
+
+
+def _lost(row: dict[str, Any]) -> bool:
+    """Whether a run came to nothing: an error, or a score that is no number, a correlation with a constant."""
+    return "error" in row or row["scores"][row["metric"]] is None
 
 
 def _of(rows: list[dict[str, Any]], rate: float) -> Measured:
-    whole = sorted((row for row in rows if "error" not in row), key=lambda row: row["point"]["seed"])
+    whole = sorted((row for row in rows if not _lost(row)), key=lambda row: row["point"]["seed"])
     metric = whole[0]["metric"]
 
     def scores(metric: str, **point: Any) -> list[float]:
         found = (row["scores"][metric] for row in whole if {**row["point"], **point} == row["point"])
-        return [score for score in found if score is not None]  # a correlation with a constant is none
+        return [score for score in found if score is not None]
     ours = sorted({row["point"]["rate"] for row in whole if row["point"]["start"] == PRE_TRAINED})
     return Measured(whole[0]["point"]["task"], metric, whole[0]["baseline"],
                     {each: scores(metric, start=PRE_TRAINED, rate=each) for each in ours},
                     scores(metric, start=RANDOM), rate,
                     {each: scores(each, start=PRE_TRAINED, rate=rate) for each in whole[0]["scores"]},
                     dict(Counter(row["point"]["rate"] for row in rows
-                                 if "error" in row and row["point"]["start"] == PRE_TRAINED)))
+                                 if _lost(row) and row["point"]["start"] == PRE_TRAINED)))

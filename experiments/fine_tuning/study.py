@@ -21,11 +21,11 @@ CLAIMS = claims.CLAIMS
 
 _COMMON = {"epochs": 3.0, "rate": 5e-5, "batch_size": 16, "seeds": 2, "random_seeds": 1}
 
-# Without FLAXBERT_DATA `small` is the bundled model, which learns at higher rates, on the tasks that come with it.
 _REAL = {"model": "minilm", "tasks": ("sst2", "mrpc", "stsb", "cola", "mnli", "squad", "arc_easy", "conll2003"),
          "rates": ("1e-5", "3e-5"), "rates_task": "sst2", "eval_examples": 400,
          "limits": ("sst2=1500", "mrpc=1500", "stsb=1000", "cola=2500", "mnli=1200", "squad=800", "arc_easy=600",
                     "conll2003=800")}
+# The bundled model learns at higher rates.
 TOYS = {"model": "bundled", "tasks": training.TOYS, "rate": 1e-3, "rates": ("3e-4",), "rates_task": "toy_pair",
          "eval_examples": 0, "limits": ()}
 

@@ -24,10 +24,10 @@ CLAIMS = claims.CLAIMS
 
 _COMMON = {"epochs": 3.0, "batch_size": 16, "seeds": 2, "steps": 6, "texts": 100, "tokens": 500}
 
-# Without FLAXBERT_DATA `small` is the bundled model, which learns at higher rates, on the tasks that come with it.
 _REAL = {"model": "minilm", "tasks": ("mnli", "squad", "conll2003", "conll2003_chunk"), "rate": 1e-4,
          "other": "sst2", "eval_examples": 400,
          "limits": ("mnli=2000", "squad=500", "conll2003=1000", "conll2003_chunk=1000")}
+# The bundled model learns at higher rates.
 TOYS = {"model": "bundled", "tasks": ("toy_pair", "toy_span", "toy_token"), "rate": 1e-3, "other": "",
          "eval_examples": 0, "limits": ()}
 

@@ -27,10 +27,10 @@ CLAIMS = claims.CLAIMS
 
 _COMMON = {"rate": 5e-5, "epochs": 3.0, "batch_size": 16, "timed": True}
 
-# Twice the rate: a model this small learns a question of SQuAD slowly. Without FLAXBERT_DATA `small` is the
-# bundled model, which learns at still higher rates, on tasks that come with it.
+# Twice the rate: a model this small learns a question of SQuAD slowly.
 _REAL = {"model": "minilm", "tasks": ("mrpc", "mnli", "squad"), "frozen_layers": 6, "seeds": 1, "rate": 1e-4,
          "limits": ("mnli=4000", "squad=1500"), "eval_examples": 500}
+# The bundled model learns at still higher rates.
 TOYS = {"model": "bundled", "tasks": ("toy_pair", "toy_token"), "frozen_layers": 4, "seeds": 3, "rate": 1e-3,
          "limits": (), "eval_examples": 0}
 

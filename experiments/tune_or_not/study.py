@@ -18,8 +18,8 @@ CLAIMS = claims.CLAIMS
 
 _PETERS = ("sst2", "mnli", "sick_e", "sick_r", "mrpc", "stsb", "conll2003")
 
-# Without FLAXBERT_DATA `small` is the bundled model, which learns at higher rates, on tasks that come with it.
 _REAL = {"tasks": _PETERS, "seeds": 1, "limits": ("conll2003=3000", "sst2=5000", "mnli=5000")}
+# The bundled model learns at higher rates.
 TOYS = {"tasks": ("toy_sentence", "toy_pair", "toy_regression", "toy_token"), "seeds": 3, "limits": (),
          "model": "bundled", "rate": 1e-3}
 
