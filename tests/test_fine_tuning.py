@@ -61,8 +61,10 @@ def test_one_seed_or_no_random_weights_is_too_little():
     assert verdicts(GOOD[0], *GOOD[2:])["A works", "mrpc"] == ("", "not measured")
 
 
-def test_a_lost_run_does_not_work():
-    lost = {"point": {**GOOD[0]["point"], "seed": 2}, "error": "the loss is nan at step 3"}
+@pytest.mark.parametrize("came_to", [{"error": "the loss is nan at step 3"}, {"scores": {"accuracy": None}}])
+def test_a_lost_run_does_not_work(came_to):
+    """So is one whose score is no number: a correlation with a constant answer."""
+    lost = {**GOOD[0], "point": {**GOOD[0]["point"], "seed": 2}, **came_to}
     found = verdicts(*GOOD, lost)["A works", "mrpc"]
     assert "1 lost" in found[0]
     assert found[1] == "not confirmed at this size"
