@@ -98,7 +98,7 @@ def run(name: str, preset: str = "small", output: str = "", update_readme: bool 
                          "FLAXBERT_DATA names, and toy tasks need none")
     now = time.strftime("%Y-%m-%d %H:%M:%S %z")
     folder = Path(output).expanduser() if output else STUDIES / name / "records" / now[:10]
-    if update_readme and (preset == "tiny" or folder.resolve().parent != STUDIES / name / "records"):
+    if update_readme and (preset == "tiny" or folder.resolve().parent != (STUDIES / name / "records").resolve()):
         raise InputError("--update_readme: shows a record of --preset=small or paper in "
                          f"experiments/{name}/records; leave it out, or measure there")
     record = Records(folder, {"study": name, "question": study.QUESTION, "preset": preset, "settings": settings,
