@@ -56,6 +56,18 @@ def collected():
 
 
 @pytest.fixture
+def told(capsys):
+    """Runs the command line of the studies; (exit status, standard output, standard error)."""
+    run = importlib.import_module("experiments.run")
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as caught:
+            run.main(list(arguments))
+        return caught.value.code, *capsys.readouterr()
+    return call
+
+
+@pytest.fixture
 def strict_ranks():
     """Adding a [D] to an [R, D] raises, as a forgotten axis would: nothing in model or step may rely on it."""
     with jax.numpy_rank_promotion("raise"):
